@@ -1,0 +1,105 @@
+"""What is checked, and how: `nox` runs all that this machine can.
+
+A session that lacks something says what, and skips; under CI=true it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text())
+IN_CI = os.environ.get("CI") == "true"
+
+# pyenv's `python3.12` runs what PYENV_VERSION names: let it name all that there is.
+if shutil.which("pyenv"):
+    listed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True).stdout
+    wanted = [version for version in listed.split() if version.rpartition(".")[0] in PYTHONS]
+    os.environ["PYENV_VERSION"] = ":".join(filter(None, [os.environ.get("PYENV_VERSION"), *wanted]))
+
+
+def install(session: nox.Session, *groups: str, extras: str = "") -> None:
+    requirements = nox.project.dependency_groups(PROJECT, *groups)
+    session.install("-e", f".{extras}", *requirements)
+
+
+def lacks(session: nox.Session, what: str) -> None:
+    """Skip for want of something, or fail where nothing may be wanting."""
+    (session.error if IN_CI else session.skip)(f"{what} is not here")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, format and dead code."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types by two checkers, which find different things."""
+    install(session, "types", "tests", "servers", "browser", extras="[demo]")
+    session.install("nox")
+    session.run("mypy")
+    session.run("basedpyright")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The suite on every backend, to the last branch."""
+    install(session, "tests", extras="[demo]")
+    session.env["COVERAGE_FILE"] = f"{session.create_tmp()}/.coverage"
+    session.run("coverage", "erase")
+    marks = "not servers and not browser"
+    session.run("coverage", "run", "-m", "pytest", "-m", marks, *session.posargs)
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """The suite with the oldest versions of what the core needs."""
+    install(session, "tests", extras="[demo]")
+    pins = [requirement.replace(">=", "==") for requirement in PROJECT["project"]["dependencies"]]
+    session.install(*pins)
+    session.run("pytest", "-m", "not servers and not browser", *session.posargs)
+
+
+@nox.session
+def servers(session: nox.Session) -> None:
+    """The wrapper and the rooms on real ASGI servers."""
+    install(session, "tests", "servers", extras="[demo]")
+    session.run("pytest", "-m", "servers", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The demo in a real browser."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        lacks(session, "Chromium")
+    install(session, "tests", "browser", extras="[demo]")
+    session.run("pytest", "-m", "browser", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """The wheel, alone in a clean environment."""
+    dist = Path(session.create_tmp(), "dist").resolve()
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(dist), ".")
+    [wheel] = dist.glob("*.whl")
+    session.install(str(wheel))
+    session.run("python", "-W", "error", "tests/smoke.py", str(wheel))
+    session.install(f"{wheel}[demo]")
+    session.run("hubbub", "--version")

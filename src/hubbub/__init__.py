@@ -1,0 +1,20 @@
+"""hubbub: WebSockets and rooms for asyncio, uvloop and trio, under any ASGI server.
+
+The front door: what an application needs, and nothing else. The rest is a module away.
+"""
+
+from hubbub.app import App as App
+from hubbub.exceptions import DecodeError as DecodeError
+from hubbub.exceptions import HubbubError as HubbubError
+from hubbub.exceptions import MessageTooBig as MessageTooBig
+from hubbub.exceptions import WebSocketDisconnect as WebSocketDisconnect
+from hubbub.hub import Hub as Hub
+from hubbub.outbox import Disconnect as Disconnect
+from hubbub.outbox import DropOldest as DropOldest
+from hubbub.room import Delivery as Delivery
+from hubbub.room import Member as Member
+from hubbub.room import Room as Room
+from hubbub.websocket import WebSocket as WebSocket
+from hubbub.websocket import WebSocketState as WebSocketState
+
+__version__ = "0.1.0"

@@ -1,0 +1,43 @@
+"""The task group that gives back the one exception there was.
+
+Every task group of the package is made here; nothing else lives here.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from anyio.abc import TaskGroup
+
+__all__ = ("create_task_group",)
+
+
+@asynccontextmanager
+async def create_task_group() -> AsyncIterator[TaskGroup]:
+    """Open a task group that is no trace of itself in what it raises.
+
+    Yields:
+        The task group.
+
+    Raises:
+        BaseExceptionGroup: if more than one task failed. A single failure comes out as it
+            is, so that a caller's ``except ValueError`` works; a group that the caller's
+            own code raised stays the group it was.
+    """
+    try:
+        async with anyio.create_task_group() as tasks:
+            yield tasks
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) != 1:
+            raise
+        single = group.exceptions[0]
+    else:
+        return
+    # Raised outside of the handler, so that it keeps the context it had.
+    raise single

@@ -1,0 +1,165 @@
+"""App: path -> handler, and one lifespan. It is itself an ASGI application.
+
+Routing by exact path, and what becomes of a connection whose handler ends, however it ends.
+No rooms and no messages live here. Called by an ASGI server, or by a framework that it is
+mounted in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio
+
+from hubbub.datastructures import route_path_from_scope
+from hubbub.exceptions import WebSocketDisconnect
+from hubbub.websocket import WebSocket, WebSocketState
+
+if TYPE_CHECKING:
+    from hubbub.types import Receive, Scope, Send
+
+__all__ = ("App", "Handler", "Lifespan")
+
+Handler: TypeAlias = Callable[[WebSocket], Awaitable[None]]
+"""What serves a connection, from its handshake to its end."""
+
+Lifespan: TypeAlias = (
+    AbstractAsyncContextManager[Any] | Callable[[], AbstractAsyncContextManager[Any]]
+)
+"""What is entered before the first connection and left after the last: a ``Hub``, say, or a
+function that makes a context manager. A mapping that it gives is every connection's
+``ws.state``."""
+
+_logger = logging.getLogger("hubbub")
+_CLOSE_TIMEOUT = 5.0  # seconds that a close may take to leave
+
+
+class App:
+    """An ASGI application of WebSocket handlers.
+
+        app = App({"/echo": echo, "/chat": chat}, lifespan=hub)
+
+    A handler serves one connection and may end in any way: when it returns, the connection
+    is closed with 1000; when it raises, that is logged, once, and the connection closed with
+    1011 (rejected with 500, when it was not accepted yet); when the peer leaves, the
+    ``WebSocketDisconnect`` that it gets may pass. A connection that its handler did not
+    accept is rejected with 403, one to an unknown path with 404. An HTTP request gets 426
+    (RFC 9110 §15.5.22), or 404.
+
+    In a framework: mount it, and enter the lifespan (the hub) in the framework's own.
+    """
+
+    def __init__(self, routes: Mapping[str, Handler], *, lifespan: Lifespan | None = None) -> None:
+        """Make an application.
+
+        Args:
+            routes: path -> handler; a path is exact and begins with ``/``.
+            lifespan: what is entered before the first connection and left after the last.
+
+        Raises:
+            ValueError: if a path does not begin with ``/``.
+        """
+        for path in routes:
+            if not path.startswith("/"):
+                raise ValueError(f"Expected a path that begins with '/', got {path!r}")
+        self._routes = dict(routes)
+        self._lifespan = lifespan
+        self._state: Mapping[str, Any] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what an ASGI server calls an application with.
+
+        Raises:
+            RuntimeError: if the scope is of a type that is none of ASGI's three.
+        """
+        if scope["type"] == "websocket":
+            await self._serve(WebSocket(scope, receive, send))
+        elif scope["type"] == "lifespan":
+            await self._run_lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._answer_http(scope, send)
+        else:
+            raise RuntimeError(
+                f"Expected scope type 'websocket', 'http' or 'lifespan', got '{scope['type']}'"
+            )
+
+    async def _serve(self, ws: WebSocket) -> None:
+        handler = self._routes.get(route_path_from_scope(ws.scope))
+        status, code = 500, 1011
+        try:
+            if handler is None:
+                await ws.reject(404, {"content-type": "text/plain"}, b"Not Found")
+            else:
+                for name, value in self._state.items():
+                    ws.state.setdefault(name, value)
+                await handler(ws)
+            status, code = 403, 1000
+        except anyio.get_cancelled_exc_class():
+            status, code = 503, 1001
+            raise
+        except Exception as error:
+            if not _is_disconnect(error):
+                _logger.exception("The handler of %s failed", ws.path)
+        finally:
+            with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+                await _finish(ws, status, code)
+
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        phase = "startup"
+        try:
+            async with self._enter_lifespan() as state:
+                self._state = state if isinstance(state, Mapping) else {}
+                await send({"type": "lifespan.startup.complete"})
+                phase = "shutdown"
+                await receive()
+        except Exception as error:
+            _logger.exception("The lifespan failed at %s", phase)
+            message = f"{type(error).__name__}: {error}"
+            await send({"type": f"lifespan.{phase}.failed", "message": message})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+    @asynccontextmanager
+    async def _enter_lifespan(self) -> AsyncGenerator[Any]:
+        if self._lifespan is None:
+            yield None
+        else:
+            lifespan = self._lifespan() if callable(self._lifespan) else self._lifespan
+            async with lifespan as state:
+                yield state
+
+    async def _answer_http(self, scope: Scope, send: Send) -> None:
+        headers = [(b"content-type", b"text/plain")]
+        if route_path_from_scope(scope) in self._routes:
+            status, body = 426, b"Expected a WebSocket"
+            headers += [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
+        else:
+            status, body = 404, b"Not Found"
+        headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def _finish(ws: WebSocket, status: int, code: int) -> None:
+    """Leave no connection without an end: servers differ in what they do with one."""
+    try:
+        if ws.connection_state is WebSocketState.CONNECTING:
+            await ws.reject(status)
+        else:
+            await ws.close(code)
+    except WebSocketDisconnect:
+        pass  # it left before it was answered
+
+
+def _is_disconnect(error: Exception) -> bool:
+    """Tell whether this is the peer's leaving, which handlers may let pass.
+
+    A task group of the handler's own gives it back in a group.
+    """
+    if isinstance(error, ExceptionGroup):
+        return all(_is_disconnect(inner) for inner in error.exceptions)
+    return isinstance(error, WebSocketDisconnect)

@@ -1,0 +1,45 @@
+"""What the peer, the network or the message can do to a program, as one tree.
+
+HubbubError
+├── WebSocketDisconnect    the connection is over: code and reason say how
+├── MessageTooBig          a message is larger than a bound that was set for it
+└── DecodeError            a message is not what it says it is
+
+Misuse by the programmer is not here: that is a plain ``RuntimeError``, ``ValueError`` or
+``TypeError``. Every module may import this one; it imports none.
+"""
+
+from __future__ import annotations
+
+__all__ = ("DecodeError", "HubbubError", "MessageTooBig", "WebSocketDisconnect")
+
+
+class HubbubError(Exception):
+    """Root of everything that the peer or the network does to us."""
+
+
+class WebSocketDisconnect(HubbubError):
+    """The connection is over.
+
+    Attributes:
+        code: the close code (RFC 6455 §7.4); 1005 when the peer gave none, 1006 when the
+            connection was lost without a close frame.
+        reason: the close reason, empty when there was none.
+    """
+
+    def __init__(self, code: int = 1000, reason: str = "") -> None:
+        super().__init__(f"WebSocket disconnected: code={code}, reason={reason}")
+        self.code = code
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[WebSocketDisconnect], tuple[int, str]]:
+        # Exception would rebuild itself from the message instead of code and reason.
+        return type(self), (self.code, self.reason)
+
+
+class MessageTooBig(HubbubError):
+    """A message is larger than the bound that was set for it."""
+
+
+class DecodeError(HubbubError, ValueError):
+    """A message cannot be decoded: it is not what its marker or its sender says."""

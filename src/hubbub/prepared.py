@@ -1,0 +1,38 @@
+"""Prepared: one message, made ready once, for however many peers it goes to.
+
+No queue and no connection lives here. Made by whoever sends into an outbox.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hubbub.types import Data
+
+__all__ = ("Prepared",)
+
+
+class Prepared:
+    """One message with what all its receivers share.
+
+    Attributes:
+        data: the message.
+        size: its payload in bytes (text counts as UTF-8), by which outboxes are bounded.
+    """
+
+    __slots__ = ("data", "size")
+
+    def __init__(self, data: Data) -> None:
+        """Prepare a message.
+
+        Raises:
+            TypeError: if it is neither ``str`` nor ``bytes``.
+        """
+        if isinstance(data, str):
+            self.size = len(data) if data.isascii() else len(data.encode())
+        elif isinstance(data, bytes):
+            self.size = len(data)
+        else:
+            raise TypeError(f"Expected a message of str or bytes, got {type(data).__name__}")
+        self.data = data

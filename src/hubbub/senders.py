@@ -1,0 +1,196 @@
+"""Senders: a few tasks that drain many outboxes, so that one stuck peer holds up nobody.
+
+A writer task per member would be woken for each message; here whoever has something to send
+stands in one line, and a few senders walk it. A member is in one sender's hands at a time,
+so its order holds. A sender whose peer does not read is stuck, and only that one: a warden
+that sees the line not moving puts another sender to work. No rooms and no policy live here.
+Used by the hub.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+__all__ = ("Drainable", "Senders")
+
+_KEPT = 4  # senders that stay when there is nothing to do
+_PATIENCE = 0.02  # seconds that the line may stand still
+_MEMBERS_PER_CHECKPOINT = 64
+
+
+class Drainable(Protocol):
+    """Something with messages to send, which one sender at a time may drain."""
+
+    in_line: bool
+    """Kept by the senders: whether it waits in the line or is in a sender's hands."""
+    progress: int
+    """Changes with each message that was sent."""
+    stall_timeout: float | None
+    """Seconds without progress, while being drained, after which it is stalled."""
+
+    async def drain(self) -> None:
+        """Send all that waits. Must not raise for what the peer does."""
+        ...
+
+    def stalled(self) -> None:
+        """Called by the warden when ``stall_timeout`` has passed."""
+        ...
+
+
+class _Sender:
+    """One task at work: whom it has in hand, and since when nothing has moved."""
+
+    __slots__ = ("current", "scope", "seen", "since", "taken")
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope(shield=True)
+        self.current: Drainable | None = None
+        self.taken = 0
+        self.seen = (0, 0)
+        self.since = 0.0
+
+    async def serve(self, member: Drainable) -> None:
+        self.current = member
+        self.taken += 1
+        try:
+            await member.drain()
+        finally:
+            self.current = None
+            member.in_line = False
+
+    def has_moved(self) -> bool:
+        """Tell whether it did anything since this was last asked."""
+        seen = (self.taken, self.current.progress if self.current is not None else 0)
+        moved = seen != self.seen
+        self.seen = seen
+        return moved
+
+
+class Senders:
+    """The line of those with something to send, and the tasks that walk it."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        """Make an empty line, and set the warden to work.
+
+        Args:
+            tasks: the task group that the senders and the warden run in. They are shielded
+                from its cancellation: ``stop`` ends them.
+        """
+        self._tasks = tasks
+        self._line: deque[Drainable] = deque()
+        self._senders: set[_Sender] = set()
+        self._idle: list[anyio.Event] = []
+        self._served = 0
+        self._work = anyio.Event()
+        self._warden = anyio.CancelScope(shield=True)
+        tasks.start_soon(self._watch)
+
+    def __len__(self) -> int:
+        """The number of senders there are."""
+        return len(self._senders)
+
+    def submit(self, member: Drainable) -> None:
+        """Put a member into the line, unless it is there or in a sender's hands.
+
+        Nobody is woken: call ``wake`` when all are in.
+        """
+        if not member.in_line:
+            member.in_line = True
+            self._line.append(member)
+
+    def wake(self) -> None:
+        """Set one sender to work, if there is work and a sender to spare."""
+        if not self._line:
+            return
+        self._work.set()
+        if self._idle:
+            self._idle.pop().set()
+        elif len(self._senders) < _KEPT:
+            self._hire()
+
+    def release(self, member: Drainable) -> None:
+        """Cancel the sender that has this member in hand.
+
+        Only for a member whose connection is given up: what a cancelled send leaves on the
+        wire is no whole message.
+        """
+        for sender in self._senders:
+            if sender.current is member:
+                sender.scope.cancel()
+
+    def stop(self) -> None:
+        """End all senders, whatever they are at, and the warden."""
+        self._warden.cancel()
+        for sender in self._senders:
+            sender.scope.cancel()
+
+    async def _watch(self) -> None:
+        """Be the warden.
+
+        It looks at counters, once in a while and only while there is work: no clock and no
+        cancel scope is spent on a message.
+        """
+        with self._warden:
+            while True:
+                await self._work.wait()
+                served = self._served
+                await anyio.sleep(_PATIENCE)
+                if self._line and self._served == served:
+                    # Twice as many at each look, so that a crowd that stops reading at once
+                    # holds the others up for a few looks, not for one look each.
+                    for _ in range(max(1, len(self._senders))):
+                        self._put_to_work()
+                self._look_for_stalled()
+                if not self._line and all(sender.current is None for sender in self._senders):
+                    self._work = anyio.Event()
+
+    def _put_to_work(self) -> None:
+        if self._idle:
+            self._idle.pop().set()
+        else:
+            self._hire()
+
+    def _hire(self) -> None:
+        sender = _Sender()
+        self._senders.add(sender)
+        self._tasks.start_soon(self._send, sender)
+
+    def _look_for_stalled(self) -> None:
+        now = anyio.current_time()
+        for sender in tuple(self._senders):
+            if sender.has_moved() or sender.current is None:
+                sender.since = now
+                continue
+            timeout = sender.current.stall_timeout
+            if timeout is not None and now - sender.since >= timeout:
+                sender.current.stalled()
+                sender.since = now
+
+    async def _send(self, sender: _Sender) -> None:
+        try:
+            with sender.scope:
+                while await self._walk(sender):
+                    pass
+        finally:
+            self._senders.discard(sender)
+
+    async def _walk(self, sender: _Sender) -> bool:
+        """Drain whoever is in line, then wait for more; False when no longer needed."""
+        while self._line:
+            await sender.serve(self._line.popleft())
+            self._served += 1
+            if self._served % _MEMBERS_PER_CHECKPOINT == 0:
+                await checkpoint()  # many a server's send never yields
+        if len(self._idle) >= _KEPT:
+            return False
+        work = anyio.Event()
+        self._idle.append(work)
+        await work.wait()
+        return True

@@ -1,0 +1,100 @@
+"""The outbox against a model that is too simple to be wrong: a list."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from hubbub import Disconnect, DropOldest
+from hubbub.outbox import QUEUED, Outbox
+from hubbub.prepared import Prepared
+
+MESSAGES = st.one_of(st.text(max_size=6), st.binary(max_size=12))
+
+
+def size(data: str | bytes) -> int:
+    return len(data.encode() if isinstance(data, str) else data)
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    @initialize(
+        policy=st.sampled_from([Disconnect(), DropOldest()]),
+        capacity=st.integers(1, 5),
+        max_bytes=st.integers(1, 30),
+    )
+    def start(self, policy: Disconnect | DropOldest, capacity: int, max_bytes: int) -> None:
+        self.policy, self.capacity, self.max_bytes = policy, capacity, max_bytes
+        self.outbox = Outbox(policy, capacity, max_bytes)
+        self.model: list[str | bytes] = []
+        self.offered = self.taken = self.refused = 0
+
+    def fits(self, data: str | bytes) -> bool:
+        waiting = sum(map(size, self.model))
+        return len(self.model) < self.capacity and waiting + size(data) <= self.max_bytes
+
+    @precondition(lambda self: not self.outbox.closed)
+    @rule(data=MESSAGES)
+    def offer(self, data: str | bytes) -> None:
+        verdict = self.outbox.offer(Prepared(data))
+        self.offered += 1
+        if self.fits(data):
+            assert verdict is QUEUED
+            self.model.append(data)
+        elif self.policy == Disconnect():
+            assert verdict.disconnect is self.policy
+            assert not verdict.queued
+            self.refused += 1
+        elif size(data) > self.max_bytes:
+            assert (verdict.queued, verdict.dropped) == (False, 1)
+        else:
+            dropped = 0
+            while not self.fits(data):
+                self.model.pop(0)
+                dropped += 1
+            assert (verdict.queued, verdict.dropped) == (True, dropped)
+            self.model.append(data)
+
+    @rule(data=MESSAGES)
+    def send_nowait(self, data: str | bytes) -> None:
+        if self.outbox.closed:
+            with pytest.raises(anyio.ClosedResourceError):
+                self.outbox.send_nowait(Prepared(data))
+        elif self.fits(data):
+            self.outbox.send_nowait(Prepared(data))
+            self.offered += 1
+            self.model.append(data)
+        else:
+            with pytest.raises(anyio.WouldBlock):
+                self.outbox.send_nowait(Prepared(data))
+
+    @rule()
+    def take(self) -> None:
+        message = self.outbox.take()
+        if self.model:
+            assert message is not None
+            assert message.data == self.model.pop(0)
+            self.taken += 1
+        else:
+            assert message is None
+
+    @rule()
+    def close(self) -> None:
+        self.outbox.close()
+        self.offered -= len(self.model)
+        self.model.clear()
+
+    @invariant()
+    def it_is_as_full_as_the_model_and_never_fuller_than_its_bounds(self) -> None:
+        now = self.outbox.statistics()
+        assert now.waiting == len(self.model) == len(self.outbox) <= self.capacity
+        assert now.waiting_bytes == sum(map(size, self.model)) <= self.max_bytes
+
+    @invariant()
+    def nothing_is_lost_in_silence(self) -> None:
+        waiting, dropped = len(self.outbox), self.outbox.dropped
+        assert self.offered == self.taken + waiting + dropped + self.refused
+
+
+TestOutbox = OutboxMachine.TestCase

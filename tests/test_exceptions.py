@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from hubbub import DecodeError, HubbubError, MessageTooBig, WebSocketDisconnect
+
+
+def test_the_tree() -> None:
+    assert issubclass(DecodeError, ValueError)
+    for error in (DecodeError, MessageTooBig, WebSocketDisconnect):
+        assert issubclass(error, HubbubError)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [(WebSocketDisconnect(), 1000, ""), (WebSocketDisconnect(4000, "why"), 4000, "why")],
+)
+def test_a_disconnect_says_how(error: WebSocketDisconnect, code: int, reason: str) -> None:
+    assert (error.code, error.reason) == (code, reason)
+    assert str(error) == f"WebSocket disconnected: code={code}, reason={reason}"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.code, copy.reason) == (code, reason)

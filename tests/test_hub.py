@@ -1,0 +1,690 @@
+"""The hub, its rooms and its members: what is promised, each with a fault in it."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from hubbub import (
+    Delivery,
+    Disconnect,
+    DropOldest,
+    Hub,
+    Member,
+    MessageTooBig,
+    WebSocketDisconnect,
+)
+from hubbub import hub as module
+from hubbub._tasks import create_task_group
+from hubbub.outbox import Outbox, Verdict
+from hubbub.prepared import Prepared
+from tests.peer import Peer, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from hubbub.types import Message
+
+
+async def idle() -> None:
+    """Let every message move that can move; where one is stuck, nothing tells the end."""
+    for _ in range(1000):
+        await anyio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def joined(
+    hub: Hub, *peers: Peer, room: str = "r", **options: Any
+) -> AsyncGenerator[list[Member]]:
+    """Run a handler for each peer that joins a room and reads until the end."""
+    members: dict[Peer, Member] = {}
+
+    async def handle(peer: Peer, ready: anyio.Event) -> None:
+        ws = peer.websocket()
+        async with ws, hub.join(room, ws, data=peer, **options) as member:
+            members[peer] = member
+            ready.set()
+            async for _ in ws:
+                pass
+
+    async with anyio.create_task_group() as tasks:
+        for peer in peers:
+            ready = anyio.Event()
+            tasks.start_soon(handle, peer, ready)
+            await ready.wait()
+        yield [members[peer] for peer in peers]
+        for peer in peers:
+            peer.read_on()
+            peer.leave()
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub()
+
+
+@pytest.fixture
+def peers() -> list[Peer]:
+    return [Peer() for _ in range(4)]
+
+
+@pytest.fixture
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("hubbub.websocket._CLOSE_TIMEOUT", 0.05)
+
+
+class TestBroadcast:
+    async def test_it_reaches_the_room_and_nobody_else(self, hub: Hub, peers: list[Peer]) -> None:
+        inside, outside = peers[:3], peers[3]
+        async with hub, joined(hub, *inside), joined(hub, outside, room="other"):
+            assert await hub.broadcast("r", "hi") == Delivery(members=3, sent=3)
+            await idle()
+            assert [peer.heard for peer in inside] == [["hi"]] * 3
+            assert outside.heard == []
+
+    async def test_text_binary_and_json(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer):
+            await hub.broadcast("r", "")
+            await hub.broadcast("r", b"\0")
+            await hub.broadcast_json("r", {"type": "x", "payload": {}})
+            await idle()
+            assert peer.heard == ["", b"\0", '{"type":"x","payload":{}}']
+            with pytest.raises(TypeError):
+                await hub.broadcast("r", 1)  # type: ignore[arg-type]
+
+    async def test_all_members_hear_the_same_order(self, hub: Hub, peers: list[Peer]) -> None:
+        async def publish(name: str) -> None:
+            for number in range(20):
+                await hub.broadcast("r", f"{name}{number}")
+
+        async with hub, joined(hub, *peers):
+            async with anyio.create_task_group() as tasks:
+                for name in "abc":
+                    tasks.start_soon(publish, name)
+                for number in range(20):
+                    hub.broadcast_nowait("r", f"d{number}")
+                    await anyio.lowlevel.checkpoint()
+            await idle()
+            assert len(peers[0].heard) == 80
+            assert all(peer.heard == peers[0].heard for peer in peers)
+            for name in "abcd":
+                own = [text for text in peers[0].heard if str(text).startswith(name)]
+                assert own == [f"{name}{number}" for number in range(20)]
+
+    async def test_over_several_rooms_a_peer_hears_the_order_of_publishing(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        async with hub, joined(hub, *peers) as members:
+            for member in members:
+                member.join("s")
+            expected = []
+            for number in range(30):
+                room = "rs"[number % 2]
+                await hub.broadcast(room, f"{room}{number}")
+                expected.append(f"{room}{number}")
+            await idle()
+            assert [peer.heard for peer in peers] == [expected] * 4
+
+    async def test_exclude(self, hub: Hub, peers: list[Peer]) -> None:
+        async with hub, joined(hub, *peers) as members:
+            assert (await hub.broadcast("r", "a", exclude=members[0])).members == 3
+            assert (await hub.broadcast("r", "b", exclude=members[1:3])).members == 2
+            assert (await hub.broadcast("r", "c", exclude=members)).members == 0
+            await idle()
+            assert [peer.heard for peer in peers] == [["b"], ["a"], ["a"], ["a", "b"]]
+
+    async def test_a_room_without_members(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer):
+            assert await hub.broadcast("nobody", "x") == Delivery()
+            hub.broadcast_nowait("nobody", "x")
+            assert "nobody" not in hub.rooms
+
+    async def test_who_joins_later_does_not_hear_it(self, hub: Hub, peers: list[Peer]) -> None:
+        async with hub, joined(hub, *peers[:2]) as [first, second]:
+            hub.broadcast_nowait("s", "before anybody")
+            first.join("s")
+            hub.broadcast_nowait("s", "before the second")
+            second.join("s")
+            second.leave("s")
+            second.join("s")
+            await hub.broadcast("s", "to both")
+            await idle()
+            assert peers[0].heard == ["before the second", "to both"]
+            assert peers[1].heard == ["to both"]
+
+    async def test_it_is_cancelled_and_sent_all_the_same(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer):
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await hub.broadcast("r", "hi")
+            await idle()
+            assert peer.heard == ["hi"]
+
+    async def test_membership_may_change_meanwhile(self, hub: Hub) -> None:
+        peers = [Peer() for _ in range(200)]
+        async with hub, joined(hub, *peers) as members:
+
+            async def leave() -> None:
+                for member in members[100:]:
+                    member.leave("r")
+
+            # A flush pauses after every 64 members; the last hundred leave in a pause.
+            async with anyio.create_task_group() as tasks:
+                hub.broadcast_nowait("r", "hi")
+                tasks.start_soon(leave)
+            delivery = await hub.broadcast("r", "again")
+            await idle()
+            assert delivery == Delivery(members=100, sent=100)
+            assert all("hi" in peer.heard for peer in peers[:100])
+            assert all(peer.heard in (["hi"], []) for peer in peers[100:])
+
+    async def test_a_broadcast_to_many_lets_others_run(self, hub: Hub) -> None:
+        peers = [Peer() for _ in range(500)]
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with hub, joined(hub, *peers), anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            await anyio.lowlevel.checkpoint()
+            before = turns
+            await hub.broadcast("r", "hi")
+            assert turns - before >= 500 // 64
+            tasks.cancel_scope.cancel()
+
+
+class TestPeersThatGo:
+    async def test_one_that_left_harms_nobody_and_is_forgotten(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        async with hub, joined(hub, *peers):
+            peers[0].send_error = ConnectionResetError()
+            await hub.broadcast("r", "a")
+            await idle()
+            assert len(hub.connections) == 3
+            assert await hub.broadcast("r", "b") == Delivery(members=3, sent=3)
+            await idle()
+            assert [peer.heard for peer in peers] == [[]] + [["a", "b"]] * 3
+            assert hub.statistics().disconnected == 0
+
+    async def test_a_server_that_raises_nonsense_costs_that_connection_only(
+        self, hub: Hub, peers: list[Peer], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with hub, joined(hub, *peers):
+            peers[0].send_error = ValueError("the server has a bad day")
+            await hub.broadcast("r", "a")
+            await idle()
+            assert [peer.heard for peer in peers[1:]] == [["a"]] * 3
+            assert len(hub.connections) == 3
+        assert "bad day" in caplog.text
+        assert len(caplog.records) == 2  # the message, and the close frame
+
+    async def test_one_that_is_disconnected_already_is_so_once(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer, capacity=1):
+            peer.stop_reading()
+            for _ in range(3):
+                await hub.broadcast("r", "x")
+                await idle()
+            peer.send_error = ValueError("the server has a bad day")
+            peer.read_on()
+            await idle()
+            assert hub.statistics().disconnected == 1
+
+    async def test_its_member_knows(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer) as [member]:
+            peer.send_error = ConnectionResetError()
+            await hub.broadcast("r", "a")
+            await idle()
+            assert member.rooms == frozenset()
+            assert hub.rooms == {}
+            with pytest.raises(WebSocketDisconnect):
+                await member.send("x")
+            with pytest.raises(WebSocketDisconnect):
+                member.join("s")
+            member.leave("r")
+
+
+class TestSlowPeers:
+    async def test_the_others_get_everything(self, hub: Hub, peers: list[Peer]) -> None:
+        stuck, others = peers[0], peers[1:]
+        async with hub, joined(hub, *peers, capacity=200):
+            stuck.stop_reading()
+            expected = [str(number) for number in range(100)]
+            for text in expected:
+                assert (await hub.broadcast("r", text)).sent == 4
+            with anyio.fail_after(5):
+                while any(peer.heard != expected for peer in others):
+                    await anyio.lowlevel.checkpoint()
+            assert stuck.heard == []
+            stuck.read_on()
+            await idle()
+            assert stuck.heard == expected
+
+    async def test_disconnect_tells_one_that_is_merely_slow(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        slow, others = peers[0], peers[1:]
+        async with hub, joined(hub, *peers, capacity=4):
+            slow.stop_reading()
+            deliveries = []
+            for number in range(10):
+                deliveries.append(await hub.broadcast("r", str(number)))
+                await idle()
+            # One is in a sender's hands, four wait, the sixth is too many.
+            assert [delivery.disconnected for delivery in deliveries] == [0] * 5 + [1] + [0] * 4
+            assert deliveries[5] == Delivery(members=4, sent=3, disconnected=1)
+            assert deliveries[6] == Delivery(members=3, sent=3)
+            slow.read_on()
+            await idle()
+            assert slow.heard == ["0"]
+            assert slow.closed_with == (1013, "slow consumer")
+            assert [len(peer.heard) for peer in others] == [10, 10, 10]
+            assert hub.statistics().disconnected == 1
+            assert hub.statistics().abandoned == 0
+
+    @pytest.mark.usefixtures("short_timeouts")
+    async def test_disconnect_abandons_one_that_does_not_read_at_all(
+        self, hub: Hub, peer: Peer
+    ) -> None:
+        codes: list[int | None] = []
+
+        async def handle() -> None:
+            ws = peer.websocket()
+            async with ws, hub.join("r", ws, capacity=1, policy=Disconnect(4013, "go")):
+                ready.set()
+                async for _ in ws:
+                    pass
+            codes.append(ws.close_code)
+
+        ready = anyio.Event()
+        async with hub:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(handle)
+                await ready.wait()
+                peer.stop_reading()
+                for _ in range(3):
+                    await hub.broadcast("r", "x")
+                    await idle()
+            # The handler has ended, although nothing could be sent.
+            assert codes == [4013]
+            await eventually(lambda: not hub.statistics().senders)
+            now = hub.statistics()
+            assert (now.connections, now.rooms) == (0, 0)
+            assert (now.disconnected, now.abandoned) == (1, 1)
+
+    async def test_drop_oldest(self, hub: Hub, peers: list[Peer]) -> None:
+        slow = peers[0]
+        async with hub, joined(hub, *peers, capacity=3, policy=DropOldest()) as members:
+            slow.stop_reading()
+            dropped = 0
+            for number in range(10):
+                dropped += (await hub.broadcast("r", str(number))).dropped
+                await idle()
+            assert members[0].statistics().dropped == dropped == 6
+            assert members[0].statistics().waiting == 3
+            slow.read_on()
+            await idle()
+            assert slow.heard == ["0", "7", "8", "9"]
+            assert slow.closed_with is None
+            assert [len(peer.heard) for peer in peers[1:]] == [10] * 3
+
+    async def test_bytes_are_bounded_too(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer, max_bytes=100, policy=DropOldest()) as [member]:
+            peer.stop_reading()
+            for _ in range(10):
+                await hub.broadcast("r", "x" * 40)
+                await idle()
+            assert member.statistics().waiting_bytes == 80
+            assert await hub.broadcast("r", "x" * 101) == Delivery(1, 0, dropped=1)
+
+    async def test_a_stall_disconnects_under_any_policy(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer, policy=DropOldest(), stall_timeout=0.05):
+            peer.stop_reading()
+            await hub.broadcast("r", "x")
+            await eventually(lambda: not hub.connections)
+            peer.read_on()
+            await idle()
+            assert peer.heard == ["x"]
+            assert peer.closed_with == (1013, "no progress for 0.05 s")
+
+    async def test_none_switches_the_stall_timeout_off(
+        self, hub: Hub, peer: Peer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hubbub.senders._PATIENCE", 0)
+        async with hub, joined(hub, peer, stall_timeout=None):
+            peer.stop_reading()
+            await hub.broadcast("r", "x")
+            await idle()
+            assert len(hub.connections) == 1
+
+
+class TestMember:
+    async def test_rooms(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer) as [member]:
+            assert hub.rooms["r"].members == (member,)
+            assert hub.rooms["r"].name == "r"
+            assert len(hub.rooms["r"]) == 1
+            assert repr(hub.rooms["r"]) == "<Room 'r' of 1>"
+            member.join("s")
+            member.join("s")
+            assert member.rooms == {"r", "s"}
+            member.leave("r")
+            member.leave("r")
+            assert member.rooms == {"s"}
+            assert list(hub.rooms) == ["s"]
+            assert hub.connections == (member,)
+            assert repr(member) == f"<Member {peer!r} in ['s']>"
+            await hub.broadcast("r", "to nobody")
+            await hub.broadcast("s", "to it")
+            await idle()
+            assert peer.heard == ["to it"]
+
+    async def test_leaving_every_room_is_not_disconnecting(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer) as [member]:
+            await hub.broadcast("r", "a")
+            member.leave("r")
+            await member.send("b")
+            await idle()
+            assert peer.heard == ["a", "b"]
+            assert peer.closed_with is None
+            assert len(hub.connections) == 1
+
+    async def test_send_keeps_the_order_with_broadcasts(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer) as [member]:
+            for number in range(0, 20, 2):
+                await hub.broadcast("r", str(number))
+                await member.send(str(number + 1))
+            await idle()
+            assert peer.heard == [str(number) for number in range(20)]
+
+    async def test_send_waits_for_room_whatever_the_policy(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer, capacity=2) as [member]:
+            peer.stop_reading()
+            sent = 0
+
+            async def send() -> None:
+                nonlocal sent
+                for _ in range(10):
+                    await member.send(str(sent))
+                    sent += 1
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send)
+                await idle()
+                assert sent == 3
+                peer.read_on()
+            await idle()
+            assert peer.heard == [str(number) for number in range(10)]
+
+    async def test_send_too_big(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer, max_bytes=10) as [member]:
+            with pytest.raises(MessageTooBig):
+                await member.send("x" * 11)
+
+    async def test_a_send_that_waits_learns_of_the_end(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer, capacity=1) as [member]:
+            peer.stop_reading()
+            await member.send("a")
+            await idle()
+            await member.send("b")
+            ends: list[int] = []
+
+            async def send() -> None:
+                try:
+                    await member.send("c")
+                except WebSocketDisconnect as end:
+                    ends.append(end.code)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send)
+                await idle()
+                await hub.broadcast("r", "too many")
+            assert ends == [1013]
+
+    async def test_what_waits_is_sent_when_the_block_ends(self, hub: Hub, peer: Peer) -> None:
+        async with hub:
+            async with peer.websocket() as ws, hub.join("r", ws) as member:
+                for number in range(50):
+                    await member.send(str(number))
+            assert peer.heard == [str(number) for number in range(50)]
+            assert peer.closed_with == (1000, "")
+            with pytest.raises(WebSocketDisconnect):
+                await member.send("x")
+
+    @pytest.mark.usefixtures("short_timeouts")
+    async def test_a_peer_that_does_not_read_does_not_hold_the_block_up(
+        self, hub: Hub, peer: Peer
+    ) -> None:
+        async with hub:
+            with anyio.fail_after(5):
+                async with peer.websocket() as ws, hub.join("r", ws) as member:
+                    peer.stop_reading()
+                    await member.send("x")
+                    await idle()
+            assert not hub.connections
+            await eventually(lambda: not hub.statistics().senders)
+
+    async def test_an_error_in_the_block_comes_out_as_it_is(self, hub: Hub, peer: Peer) -> None:
+        async with hub:
+            with pytest.raises(KeyError) as caught:
+                async with peer.websocket() as ws, hub.join("r", ws):
+                    raise KeyError("mine")
+            assert caught.value.args == ("mine",)
+            assert not hub.connections
+            assert not hub.rooms
+            assert peer.closed_with == (1011, "")
+
+    async def test_a_cancelled_handler_leaves_nothing_behind(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        async with hub, joined(hub, *peers[1:]):
+            with anyio.move_on_after(0.01):
+                async with peers[0].websocket() as ws, hub.join("r", ws):
+                    await anyio.sleep_forever()
+            assert len(hub.connections) == 3
+            assert await hub.broadcast("r", "hi") == Delivery(3, 3)
+
+    async def test_nobody_keeps_a_member_that_has_gone(self, hub: Hub) -> None:
+        async with hub:
+            peer = Peer()
+            async with joined(hub, peer) as members:
+                gone = weakref.ref(members.pop())
+                await hub.broadcast("r", "hi")
+                await idle()
+                peer.leave()
+            del peer
+            gc.collect()
+            assert gone() is None
+
+
+class TestJoin:
+    async def test_twice_is_an_error(self, hub: Hub, peer: Peer) -> None:
+        async with hub, peer.websocket() as ws, hub.join("r", ws):
+            with pytest.raises(RuntimeError, match=r"is a member already: .* member\.join"):
+                async with hub.join("s", ws):
+                    pass
+            assert list(hub.rooms) == ["r"]
+
+    async def test_again_after_the_block(self, hub: Hub, peer: Peer) -> None:
+        async with hub, peer.websocket() as ws:
+            for room in ("r", "s"):
+                async with hub.join(room, ws) as member:
+                    await member.send(room)
+            assert peer.heard == ["r", "s"]
+
+    @pytest.mark.parametrize("bounds", [{"capacity": 0}, {"max_bytes": 0}])
+    async def test_bounds_must_be_positive(
+        self, hub: Hub, peer: Peer, bounds: dict[str, int]
+    ) -> None:
+        async with hub, peer.websocket() as ws:
+            with pytest.raises(ValueError, match="at least 1"):
+                async with hub.join("r", ws, **bounds):  # type: ignore[arg-type]
+                    pass
+            assert not hub.connections
+
+    async def test_a_hub_that_does_not_run(self, hub: Hub, peer: Peer) -> None:
+        ws = peer.websocket()
+        with pytest.raises(RuntimeError, match=r"not running: give it to App\(lifespan=hub\)"):
+            async with hub.join("r", ws):
+                pass
+        with pytest.raises(RuntimeError, match="not running"):
+            await hub.broadcast("r", "x")
+        with pytest.raises(RuntimeError, match="not running"):
+            hub.broadcast_nowait("r", "x")
+        assert hub.rooms == {}
+        assert hub.connections == ()
+        assert hub.statistics().connections == 0
+        await hub.aclose()
+
+
+class TestClosing:
+    async def test_everybody_gets_what_waits_and_is_told(self, hub: Hub, peers: list[Peer]) -> None:
+        async with hub, joined(hub, *peers) as members:
+            for number in range(20):
+                hub.broadcast_nowait("r", str(number))
+            await hub.aclose()
+            for peer in peers:
+                assert peer.heard == [str(number) for number in range(20)]
+                assert peer.closed_with == (1001, "")
+            assert not hub.connections
+            late = Peer()
+            with pytest.raises(WebSocketDisconnect) as caught:
+                async with late.websocket() as ws, hub.join("r", ws):
+                    pass
+            assert caught.value.code == 1001
+            assert late.closed_with == (1001, "")
+            with pytest.raises(WebSocketDisconnect):
+                await members[0].send("x")
+            await hub.aclose()
+            assert await hub.broadcast("r", "x") == Delivery()
+
+    async def test_with_another_code(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer):
+            with pytest.raises(ValueError, match="close code"):
+                await hub.aclose(code=1006)
+            await hub.aclose(code=1012)
+            assert peer.closed_with == (1012, "")
+
+    @pytest.mark.usefixtures("short_timeouts")
+    async def test_it_does_not_wait_for_those_who_do_not_read(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        with anyio.fail_after(5):
+            async with hub, joined(hub, *peers):
+                peers[0].stop_reading()
+                await hub.broadcast("r", "x")
+                await idle()
+                await hub.aclose(drain=0.05)
+                assert hub.statistics().abandoned == 1
+                assert [peer.closed_with for peer in peers[1:]] == [(1001, "")] * 3
+
+    async def test_the_block_closes_it(self, hub: Hub, peer: Peer) -> None:
+        async with anyio.create_task_group() as tasks:
+            async with hub:
+                ready = anyio.Event()
+
+                async def handle() -> None:
+                    ws = peer.websocket()
+                    async with ws, hub.join("r", ws):
+                        ready.set()
+                        with pytest.raises(WebSocketDisconnect):
+                            await ws.receive()
+
+                tasks.start_soon(handle)
+                await ready.wait()
+        assert peer.closed_with == (1001, "")
+
+    async def test_it_may_be_entered_again(self, hub: Hub) -> None:
+        for _ in range(2):
+            peer = Peer()
+            async with hub, joined(hub, peer):
+                assert (await hub.broadcast("r", "hi")).sent == 1
+            assert hub.statistics().connections == 0
+
+    async def test_an_error_in_the_block_comes_out_as_it_is(self, hub: Hub, peer: Peer) -> None:
+        with pytest.raises(KeyError):
+            async with hub:
+                async with peer.websocket() as ws, hub.join("r", ws):
+                    pass
+                raise KeyError("mine")
+
+    async def test_a_cancelled_hub_tells_its_members_and_lets_nobody_wait(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        deliveries: list[Delivery] = []
+
+        async def publish() -> None:
+            deliveries.append(await hub.broadcast("r", "x"))
+
+        async def run(scope: anyio.CancelScope) -> None:
+            with scope:
+                async with hub:
+                    ready.set()
+                    await anyio.sleep_forever()
+
+        ready, scope = anyio.Event(), anyio.CancelScope()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run, scope)
+            await ready.wait()
+            async with joined(hub, *peers):
+                tasks.start_soon(publish)
+                scope.cancel()
+                await idle()
+                assert [peer.closed_with for peer in peers] == [(1001, "")] * 4
+                assert all(peer.heard in (["x"], []) for peer in peers)
+        assert len(deliveries) == 1
+        assert scope.cancelled_caught
+
+    async def test_a_policy_that_raises_ends_the_hub_and_lets_nobody_wait(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        class Broken:
+            def overflow(self, outbox: Outbox, message: Prepared) -> Verdict:
+                raise KeyError(message.data)
+
+        deliveries: list[Delivery] = []
+
+        async def publish(room: str) -> None:
+            deliveries.append(await hub.broadcast(room, "x" * 100))
+
+        with pytest.raises(KeyError):
+            async with create_task_group() as tasks, hub:
+                async with (
+                    joined(hub, *peers[:2], max_bytes=1, policy=Broken()),
+                    joined(hub, *peers[2:], room="s"),
+                ):
+                    tasks.start_soon(publish, "r")
+                    tasks.start_soon(publish, "s")
+                    await anyio.sleep_forever()
+        assert len(deliveries) == 2
+
+
+async def test_a_handlers_own_send_and_the_hubs_never_meet_at_the_server(hub: Hub) -> None:
+    peer = Peer()
+    sending = 0
+
+    async def send(message: Message) -> None:
+        nonlocal sending
+        sending += 1
+        assert sending == 1, "two sends at once"
+        await peer.send(message)
+        sending -= 1
+
+    ws = type(peer.websocket())(peer.scope, peer.receive, send)
+    async with hub, ws, hub.join("r", ws):
+        for number in range(50):
+            hub.broadcast_nowait("r", f"hub {number}")
+            await ws.send(f"own {number}")
+        await idle()
+    assert len(peer.heard) == 100

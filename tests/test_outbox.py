@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from hubbub import Disconnect, DropOldest, MessageTooBig
+from hubbub.outbox import QUEUED, Outbox, Policy, Verdict
+from hubbub.prepared import Prepared
+
+
+def make(policy: Policy | None = None, *, capacity: int = 3, max_bytes: int = 10) -> Outbox:
+    return Outbox(policy or Disconnect(), capacity, max_bytes)
+
+
+def take_all(outbox: Outbox) -> list[str | bytes]:
+    messages = []
+    while (message := outbox.take()) is not None:
+        messages.append(message.data)
+    return messages
+
+
+class TestBounds:
+    def test_messages(self) -> None:
+        outbox = make(capacity=2)
+        assert outbox.offer(Prepared("a")) is QUEUED
+        assert outbox.offer(Prepared("b")) is QUEUED
+        with pytest.raises(anyio.WouldBlock):
+            outbox.send_nowait(Prepared("c"))
+        assert take_all(outbox) == ["a", "b"]
+
+    def test_bytes(self) -> None:
+        outbox = make(max_bytes=4)
+        outbox.send_nowait(Prepared("éa"))
+        assert outbox.fits(Prepared("x"))
+        assert not outbox.fits(Prepared("é"))
+        outbox.take()
+        assert outbox.fits(Prepared("1234"))
+
+    def test_statistics(self) -> None:
+        outbox = make(DropOldest())
+        for text in ("a", "bc", "d", "e"):
+            outbox.offer(Prepared(text))
+        now = outbox.statistics()
+        assert (now.waiting, now.waiting_bytes, now.dropped) == (3, 4, 1)
+        assert (now.capacity, now.max_bytes) == (3, 10)
+
+    @pytest.mark.parametrize("bound", [0, -1])
+    def test_no_bound_may_be_nothing(self, bound: int) -> None:
+        with pytest.raises(ValueError, match=f"capacity of at least 1 message, got {bound}"):
+            make(capacity=bound)
+        with pytest.raises(ValueError, match=f"max_bytes of at least 1, got {bound}"):
+            make(max_bytes=bound)
+
+
+class TestDisconnect:
+    def test_the_message_and_the_member_are_refused(self) -> None:
+        policy = Disconnect(4000, "too slow")
+        outbox = make(policy, capacity=1)
+        outbox.offer(Prepared("a"))
+        assert outbox.offer(Prepared("b")) == Verdict(queued=False, disconnect=policy)
+        assert take_all(outbox) == ["a"]
+
+    def test_its_code_and_reason_must_be_sendable(self) -> None:
+        with pytest.raises(ValueError, match="close code"):
+            Disconnect(1006)
+        with pytest.raises(ValueError, match="close reason"):
+            Disconnect(reason="x" * 124)
+
+
+class TestDropOldest:
+    def test_the_oldest_go(self) -> None:
+        outbox = make(DropOldest())
+        verdicts = [outbox.offer(Prepared(text)) for text in "abcde"]
+        assert verdicts == [QUEUED] * 3 + [Verdict(queued=True, dropped=1)] * 2
+        assert take_all(outbox) == ["c", "d", "e"]
+        assert outbox.dropped == 2
+
+    def test_as_many_as_the_bytes_need(self) -> None:
+        outbox = make(DropOldest())
+        for text in ("aaaa", "bbbb"):
+            outbox.offer(Prepared(text))
+        assert outbox.offer(Prepared("c" * 9)) == Verdict(queued=True, dropped=2)
+        assert take_all(outbox) == ["c" * 9]
+
+    def test_one_that_can_never_fit_goes_itself(self) -> None:
+        outbox = make(DropOldest())
+        outbox.offer(Prepared("a"))
+        assert outbox.offer(Prepared("x" * 11)) == Verdict(queued=False, dropped=1)
+        assert take_all(outbox) == ["a"]
+        assert outbox.dropped == 1
+
+
+class TestSending:
+    async def test_a_send_waits_for_room(self) -> None:
+        outbox = make(capacity=1)
+        await outbox.send(Prepared("a"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(outbox.send, Prepared("b"))
+            await anyio.wait_all_tasks_blocked()
+            assert len(outbox) == 1
+            assert take_all(outbox) == ["a"]
+        assert take_all(outbox) == ["b"]
+
+    async def test_all_who_wait_come_through(self) -> None:
+        outbox = make(capacity=1)
+        taken: list[str | bytes] = []
+        async with anyio.create_task_group() as tasks:
+            for number in range(5):
+                tasks.start_soon(outbox.send, Prepared(str(number)))
+            while len(taken) < 5:
+                await anyio.wait_all_tasks_blocked()
+                taken += take_all(outbox)
+        assert sorted(taken) == ["0", "1", "2", "3", "4"]
+
+    async def test_room_for_bytes_counts_too(self) -> None:
+        outbox = make(max_bytes=4)
+        await outbox.send(Prepared("aa"))
+        await outbox.send(Prepared("b"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(outbox.send, Prepared("cccc"))
+            await anyio.wait_all_tasks_blocked()
+            outbox.take()
+            await anyio.wait_all_tasks_blocked()
+            assert len(outbox) == 1
+            outbox.take()
+        assert take_all(outbox) == ["cccc"]
+
+    async def test_a_cancelled_send_queues_nothing(self) -> None:
+        outbox = make(capacity=1)
+        await outbox.send(Prepared("a"))
+        with anyio.move_on_after(0.01):
+            await outbox.send(Prepared("b"))
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await outbox.send(Prepared("c"))
+        assert take_all(outbox) == ["a"]
+
+    async def test_one_that_can_never_fit_does_not_wait(self) -> None:
+        with pytest.raises(MessageTooBig, match="at most 10 bytes, got 11"):
+            await make().send(Prepared("x" * 11))
+
+
+class TestClosing:
+    async def test_it_takes_nothing_more_and_forgets_what_waits(self) -> None:
+        outbox = make()
+        outbox.send_nowait(Prepared("a"))
+        async with outbox:
+            pass
+        assert outbox.closed
+        assert take_all(outbox) == []
+        assert outbox.statistics().waiting_bytes == 0
+        with pytest.raises(anyio.ClosedResourceError):
+            outbox.send_nowait(Prepared("b"))
+        outbox.close()
+
+    async def test_who_waits_is_told(self) -> None:
+        outbox = make(capacity=1)
+        outbox.send_nowait(Prepared("a"))
+        told = anyio.Event()
+
+        async def send() -> None:
+            with pytest.raises(anyio.ClosedResourceError):
+                await outbox.send(Prepared("b"))
+            told.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            outbox.close()
+        assert told.is_set()

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from hubbub import senders as module
+from hubbub.senders import Senders
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+
+class Worker:
+    """Something to drain: it counts, and may be made to get stuck or to be slow."""
+
+    def __init__(self, *, stall_timeout: float | None = None) -> None:
+        self.in_line = False
+        self.progress = 0
+        self.stall_timeout = stall_timeout
+        self.drained = 0
+        self.stalls = anyio.Event()
+        self.entered = anyio.Event()
+        self.free = anyio.Event()
+        self.free.set()
+
+    async def drain(self) -> None:
+        self.entered.set()
+        await anyio.lowlevel.checkpoint()
+        await self.free.wait()
+        self.progress += 1
+        self.drained += 1
+
+    def stalled(self) -> None:
+        self.stalls.set()
+
+
+def stuck(stall_timeout: float | None = None) -> Worker:
+    worker = Worker(stall_timeout=stall_timeout)
+    worker.free = anyio.Event()
+    return worker
+
+
+@asynccontextmanager
+async def running() -> AsyncGenerator[Senders]:
+    async with anyio.create_task_group() as tasks:
+        senders = Senders(tasks)
+        yield senders
+        senders.stop()
+
+
+def submit(senders: Senders, *workers: Worker) -> None:
+    for worker in workers:
+        senders.submit(worker)
+    senders.wake()
+
+
+async def drained(*workers: Worker) -> None:
+    with anyio.fail_after(5):
+        while not all(worker.drained for worker in workers):
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_all_in_line_are_drained() -> None:
+    workers = [Worker() for _ in range(200)]
+    async with running() as senders:
+        submit(senders, *workers)
+        await drained(*workers)
+        await anyio.wait_all_tasks_blocked()
+        assert [worker.drained for worker in workers] == [1] * 200
+        assert not any(worker.in_line for worker in workers)
+        assert len(senders) == 1
+
+
+async def test_a_worker_is_in_line_once() -> None:
+    async with running() as senders:
+        worker = Worker()
+        submit(senders, worker, worker)
+        await drained(worker)
+        assert worker.drained == 1
+        submit(senders, worker)
+        await anyio.wait_all_tasks_blocked()
+        assert worker.drained == 2
+
+
+async def test_nothing_in_line_wakes_nobody() -> None:
+    async with running() as senders:
+        senders.wake()
+        await anyio.wait_all_tasks_blocked()
+        assert len(senders) == 0
+
+
+@pytest.mark.parametrize("crowd", [1, 3, 4, 50])
+async def test_those_who_are_stuck_hold_up_nobody_else(crowd: int) -> None:
+    async with running() as senders:
+        blockers = [stuck() for _ in range(crowd)]
+        others = [Worker() for _ in range(20)]
+        submit(senders, *blockers, *others)
+        await drained(*others)
+        assert not any(blocker.drained for blocker in blockers)
+        for blocker in blockers:
+            blocker.free.set()
+        await drained(*blockers)
+        await anyio.wait_all_tasks_blocked()
+        assert len(senders) <= 5  # those that were put to work for the crowd have left
+
+
+async def test_one_that_got_stuck_alone_leaves_the_others_asleep_but_ready() -> None:
+    async with running() as senders:
+        first = [stuck(), stuck()]
+        for blocker in first:
+            submit(senders, blocker)
+            await blocker.entered.wait()
+        for blocker in first:
+            blocker.free.set()
+        await drained(*first)
+        await anyio.wait_all_tasks_blocked()
+        assert len(senders) == 2  # both idle
+        blocker, other = stuck(), Worker()
+        submit(senders, blocker, other)
+        await drained(other)
+        assert not blocker.drained
+
+
+async def test_a_released_worker_costs_no_sender() -> None:
+    async with running() as senders:
+        blocker, other = stuck(), Worker()
+        submit(senders, blocker)
+        await blocker.entered.wait()
+        senders.release(other)
+        assert len(senders) == 1
+        senders.release(blocker)
+        await anyio.wait_all_tasks_blocked()
+        assert len(senders) == 0
+        assert not blocker.in_line
+        submit(senders, other)
+        await drained(other)
+
+
+async def test_no_progress_for_too_long_is_a_stall() -> None:
+    async with running() as senders:
+        patient, hasty = stuck(), stuck(stall_timeout=0.05)
+        submit(senders, patient, hasty)
+        with anyio.fail_after(5):
+            await hasty.stalls.wait()
+        assert not patient.stalls.is_set()
+
+
+async def test_progress_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.001)
+
+    class Slow(Worker):
+        async def drain(self) -> None:
+            for _ in range(30):
+                await anyio.sleep(0.005)
+                self.progress += 1
+            self.drained += 1
+
+    async with running() as senders:
+        worker = Slow(stall_timeout=0.1)
+        submit(senders, worker)
+        await drained(worker)
+        assert not worker.stalls.is_set()
+
+
+async def test_the_warden_sleeps_when_there_is_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+    look = Senders._look_for_stalled
+
+    def count(self: Senders) -> None:
+        nonlocal looks
+        looks += 1
+        look(self)
+
+    monkeypatch.setattr(Senders, "_look_for_stalled", count)
+    monkeypatch.setattr(module, "_PATIENCE", 0)
+    async with running() as senders:
+        worker = Worker()
+        submit(senders, worker)
+        await drained(worker)
+        await anyio.wait_all_tasks_blocked()
+        seen = looks
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()
+        assert looks == seen > 0
