@@ -1,0 +1,120 @@
+"""The examples: each is imported by its path, and its app talked to."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import anyio
+import pytest
+
+from tests.peer import Peer, call, eventually, running
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from hubbub import App
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("[0-9]*.py"))
+
+
+def load(name: str) -> ModuleType:
+    [path] = [path for path in EXAMPLES if path.stem == name]
+    spec = spec_from_file_location(f"example_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_it_is_short_and_says_what_it_is(path: Path) -> None:
+    module = load(path.stem)
+    assert module.__doc__
+    assert len(path.read_text().splitlines()) < 50
+
+
+async def test_echo() -> None:
+    peer = Peer(path="/echo")
+    app: App = load("01_echo").app
+    async with running(app, peer):
+        peer.say("hi")
+        peer.say("ho")
+        await eventually(lambda: len(peer.heard) == 2)
+        peer.leave()
+    assert peer.heard == ["hi", "ho"]
+
+
+class Guest(Peer):
+    def __init__(self, nick: str) -> None:
+        super().__init__(path="/chat", query_string=urlencode({"nick": nick}).encode())
+
+    def tell_chat(self, kind: str, **payload: Any) -> None:
+        self.say(json.dumps({"type": kind, "payload": payload}))
+
+    async def hear(self, number: int) -> list[tuple[str, dict[str, Any]]]:
+        """All that came so far: that many messages, once they are there."""
+        await eventually(lambda: len(self.heard) >= number)
+        messages = [json.loads(text) for text in self.heard]
+        assert len(messages) == number
+        return [(message["type"], message["payload"]) for message in messages]
+
+
+async def test_chat() -> None:
+    module = load("02_chat")
+    app: App = module.app
+    ann, bob = Guest("ann"), Guest("bob")
+    async with module.hub, anyio.create_task_group() as tasks:
+        tasks.start_soon(call, app, ann)
+        assert await ann.hear(1) == [
+            ("joined", {"room": "lobby", "nick": "ann", "members": ["ann"]})
+        ]
+        tasks.start_soon(call, app, bob)
+        both = {"room": "lobby", "nick": "bob", "members": ["ann", "bob"]}
+        assert await bob.hear(1) == [("joined", both)]
+        assert (await ann.hear(2))[-1] == ("joined", both)
+
+        bob.tell_chat("say", room="lobby", text="<hi>")
+        said = ("said", {"room": "lobby", "nick": "bob", "text": "<hi>"})
+        assert (await ann.hear(3))[-1] == (await bob.hear(2))[-1] == said
+
+        for bad in ("what?", b"{}", "5", '{"type": "say"}', "[" * 100_000):
+            bob.say(bad)
+        bob.tell_chat("say", room="tea", text="not there")
+        bob.tell_chat("join", room="lobby")
+        assert [kind for kind, _ in await bob.hear(9)][2:] == ["error"] * 7
+
+        bob.tell_chat("join", room="tea")
+        assert (await bob.hear(10))[-1][1]["members"] == ["bob"]
+        bob.tell_chat("leave", room="lobby")
+        left = ("left", {"room": "lobby", "nick": "bob", "members": ["ann"]})
+        assert (await ann.hear(4))[-1] == left
+        ann.tell_chat("join", room="tea")
+        assert (await ann.hear(5))[-1][1]["members"] == ["ann", "bob"]
+        bob.leave()
+        gone = ("left", {"room": "tea", "nick": "bob", "members": ["ann"]})
+        assert (await ann.hear(6))[-1] == gone
+        ann.leave()
+
+
+async def test_in_the_chat_a_peer_that_does_not_read_harms_nobody() -> None:
+    module = load("02_chat")
+    ann, bob = Guest("ann"), Guest("bob")
+    async with module.hub, anyio.create_task_group() as tasks:
+        for guest in (ann, bob):
+            tasks.start_soon(call, module.app, guest)
+        await eventually(lambda: len(module.hub.connections) == 2)
+        bob.stop_reading()
+        for number in range(500):
+            ann.tell_chat("say", room="lobby", text=str(number))
+        await eventually(lambda: '"499"' in str(ann.heard[-1:]))
+        assert len(module.hub.connections) == 2
+        bob.read_on()
+        await eventually(lambda: '"499"' in str(bob.heard[-1:]))
+        assert len(bob.heard) < 300
+        ann.leave()
+        bob.leave()
