@@ -758,6 +758,14 @@ class TestBlock:
             peer.stop_reading()
         assert peer.closed_with is None
 
+    async def test_after_it_a_peer_that_left_has_left(self, peer: Peer) -> None:
+        async with peer.websocket() as ws:
+            peer.say("unread")
+            peer.leave(4000)
+            await anyio.wait_all_tasks_blocked()
+        with pytest.raises(WebSocketDisconnect):
+            await ws.receive()
+
     async def test_after_it_the_connection_is_over(self, peer: Peer) -> None:
         async with peer.websocket() as ws:
             peer.say("unread")

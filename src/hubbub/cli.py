@@ -7,7 +7,6 @@ belongs, and is imported when it is asked for. Called by ``__main__``.
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
 from enum import StrEnum
 from importlib.util import find_spec
 from typing import Annotated, NoReturn
@@ -69,8 +68,7 @@ def demo(
         _fail(f"Cannot listen on {_join(host, port)}: {_explain(error)}")
     url = f"http://{_join(host, sock.getsockname()[1])}"
     line = f"hubbub demo: open {url} in your browser ({backend}; Ctrl-C stops it)"
-    with suppress(KeyboardInterrupt):
-        serve.run(sock, backend, lambda: typer.echo(line))
+    serve.run(sock, backend, lambda: typer.echo(line))
 
 
 def _require(extra: str, *modules: str) -> None:

@@ -2,6 +2,7 @@
 
 HubbubError
 ├── WebSocketDisconnect    the connection is over: code and reason say how
+├── HandshakeError         a server did not open the WebSocket that a client asked for
 ├── MessageTooBig          a message is larger than a bound that was set for it
 └── DecodeError            a message is not what it says it is
 
@@ -11,7 +12,12 @@ Misuse by the programmer is not here: that is a plain ``RuntimeError``, ``ValueE
 
 from __future__ import annotations
 
-__all__ = ("DecodeError", "HubbubError", "MessageTooBig", "WebSocketDisconnect")
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ("DecodeError", "HandshakeError", "HubbubError", "MessageTooBig", "WebSocketDisconnect")
 
 
 class HubbubError(Exception):
@@ -35,6 +41,29 @@ class WebSocketDisconnect(HubbubError):
     def __reduce__(self) -> tuple[type[WebSocketDisconnect], tuple[int, str]]:
         # Exception would rebuild itself from the message instead of code and reason.
         return type(self), (self.code, self.reason)
+
+
+class HandshakeError(HubbubError):
+    """A server did not open the WebSocket that a client asked for.
+
+    Attributes:
+        status: the status of its response; None when it sent none that can be read.
+        headers: the headers of its response, names in lower case.
+        body: the beginning of its response's body.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        body: bytes = b"",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+        self.body = body
 
 
 class MessageTooBig(HubbubError):

@@ -19,9 +19,11 @@ class Prepared:
     Attributes:
         data: the message.
         size: its payload in bytes (text counts as UTF-8), by which outboxes are bounded.
+        frames: its frames as servers send them, by the window bits they are compressed with
+            (0: not compressed). The protocol of the first receiver that needs one builds it.
     """
 
-    __slots__ = ("data", "size")
+    __slots__ = ("data", "frames", "size")
 
     def __init__(self, data: Data) -> None:
         """Prepare a message.
@@ -36,3 +38,4 @@ class Prepared:
         else:
             raise TypeError(f"Expected a message of str or bytes, got {type(data).__name__}")
         self.data = data
+        self.frames: dict[int, bytes] = {}

@@ -18,7 +18,7 @@ import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from hubbub._tasks import create_task_group
-from hubbub.close_codes import check_close
+from hubbub.close_codes import ABNORMAL, NO_STATUS, check_close
 from hubbub.codecs import json, typed
 from hubbub.codecs.json import HAS_ORJSON
 from hubbub.codecs.typed import HAS_TYTX
@@ -52,13 +52,11 @@ T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 5.0  # seconds that a close may take to leave, before we go without it
 _SENDS_PER_CHECKPOINT = 64
-_NO_STATUS = 1005  # RFC 6455 §7.4.1: the peer's close frame had no code
 _GONE = (  # how an error of a server's send begins that means: the peer has gone
     "Unexpected ASGI message",  # uvicorn's older engine, once it has seen a close frame
     "Attempt to send on a closed protocol",  # Daphne, between close frame and end of TCP
     "ASGI flow error",  # Granian, when the peer left during the handshake
 )
-_ABNORMAL = 1006  # RFC 6455 §7.4.1: the connection went without a close frame
 
 
 class WebSocketState(IntEnum):
@@ -288,7 +286,7 @@ class WebSocket:
         if not any(name == b"content-length" for name, _ in pairs):
             pairs.append((b"content-length", b"%d" % len(body)))
         await self._receive_connect()
-        self._end(_ABNORMAL, "", here=True)
+        self._end(ABNORMAL, "", here=True)
         if "websocket.http.response" in (self._scope.get("extensions") or ()):
             await self._transmit(
                 {"type": "websocket.http.response.start", "status": status, "headers": pairs}
@@ -474,11 +472,11 @@ class WebSocket:
         try:
             message = await self._receive()
         except OSError as error:
-            self._end(_ABNORMAL, "")
+            self._end(ABNORMAL, "")
             raise self._disconnected() from error
         if message["type"] == "websocket.disconnect":
             code = message.get("code")
-            self._end(_NO_STATUS if code is None else code, message.get("reason") or "")
+            self._end(NO_STATUS if code is None else code, message.get("reason") or "")
             raise self._disconnected()
         if message["type"] != expected:
             raise RuntimeError(f"Expected {expected}, got {message['type']}")
@@ -600,10 +598,10 @@ class WebSocket:
         except Exception as error:
             if not _means_gone(error):
                 raise
-            self._end(_ABNORMAL, "")
+            self._end(ABNORMAL, "")
             raise self._disconnected() from error
         except anyio.get_cancelled_exc_class():
-            self._end(_ABNORMAL, "a send was cancelled")
+            self._end(ABNORMAL, "a send was cancelled")
             raise
         finally:
             self._sending = False

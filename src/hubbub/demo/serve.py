@@ -10,8 +10,8 @@ import logging
 import os
 import signal
 import socket
+import threading
 from functools import partial
-from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -37,6 +37,7 @@ _LAST_CALL = 4.0  # seconds until the process is ended, whatever still hangs
 _IDLE = 20  # seconds of silence after which the kernel asks whether the peer is there
 _UNANSWERED = 10_000  # milliseconds that sent bytes may stay unacknowledged
 _MAX_MESSAGE = 2**20  # bytes
+_SIGNAL_POLL = 0.1  # seconds, where the loop takes no signal handlers
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -69,13 +70,10 @@ def run(sock: socket.socket, backend: str, announce: Callable[[], None]) -> None
         sock: a listening socket, which is closed in the end.
         backend: ``trio``, ``asyncio`` or ``uvloop``.
         announce: called as soon as a signal would be heeded.
-
-    Raises:
-        KeyboardInterrupt: at Ctrl-C, where the loop takes no signal handlers.
     """
     # Cancelling is not enough: to a peer that does not read, Hypercorn's asyncio worker waits
     # for its buffer to empty, its trio worker for a shielded write.
-    watchdog = Timer(_LAST_CALL, os._exit, [0])
+    watchdog = threading.Timer(_LAST_CALL, os._exit, [0])
     watchdog.daemon = True
 
     async def until() -> None:
@@ -108,9 +106,13 @@ async def wait_for_signal(announce: Callable[[], None]) -> None:
         with anyio.open_signal_receiver(*_SIGNALS) as signals:
             announce()
             await anext(signals)
-    except NotImplementedError:  # asyncio on Windows: it will be a KeyboardInterrupt
+    except NotImplementedError:  # asyncio on Windows
+        came = threading.Event()
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: came.set())
         announce()
-        await anyio.sleep_forever()
+        while not came.is_set():  # noqa: ASYNC110 - a handler may not touch the loop
+            await anyio.sleep(_SIGNAL_POLL)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 

@@ -1,0 +1,310 @@
+"""The server's side of the opening handshake, over h11 (RFC 6455 §4.2, RFC 9112).
+
+No frame lives here, and no decision who may connect: that is the application's. Used by the
+server's connection, which feeds bytes until there is a request to accept or to refuse.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+import h11
+
+from hubbub.wire.headers import (
+    Extension,
+    Headers,
+    accept_key,
+    field_values,
+    parse_extensions,
+    parse_tokens,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hubbub.wire.deflate import PerMessageDeflate
+
+__all__ = (
+    "DEFAULT_MAX_HANDSHAKE_SIZE",
+    "Refusal",
+    "ServerHandshake",
+    "UpgradeRequest",
+    "asks_for_websocket",
+)
+
+DEFAULT_MAX_HANDSHAKE_SIZE: Final = 64 * 1024
+DEFAULT_MAX_HEADERS: Final = 128
+
+# A server must tell what it wants instead (RFC 9110 §15.5.22, RFC 6455 §4.4).
+_UPGRADE_WANTED = ((b"upgrade", b"websocket"),)
+_VERSION_WANTED = (*_UPGRADE_WANTED, (b"sec-websocket-version", b"13"))
+
+# What the handshake says itself, or what a 101 must not say (RFC 9110 §8.6, RFC 9112 §6.1).
+_RESERVED = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"sec-websocket-accept",
+        b"sec-websocket-extensions",
+        b"sec-websocket-protocol",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+_STATUSES = frozenset(HTTPStatus)
+
+_host = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+;=:\[\]]*")  # uri-host [":" port] (RFC 9110 §7.2)
+# origin-form or absolute-form, without a fragment (RFC 9112 §3.2, RFC 6455 §3)
+_target = re.compile(rb"(?:(?:https?|wss?)://[^/?#]+)?(/[^#]*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeRequest:
+    """A client's valid wish for a WebSocket.
+
+    Attributes:
+        target: path and query as they came, without the authority if that came before them.
+        headers: names (in lower case) and values in the order of the wire.
+        key: Sec-WebSocket-Key.
+        subprotocols: what the client offers, in its order of preference.
+        extensions: what the client offers, in its order of preference.
+    """
+
+    target: bytes
+    headers: Headers
+    key: bytes
+    subprotocols: Sequence[str]
+    extensions: Sequence[Extension]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that is no valid wish for a WebSocket, and what to answer it.
+
+    Attributes:
+        status: the status code.
+        reason: one line for the body, so that the other side finds its fault.
+        headers: what the status demands.
+    """
+
+    status: int
+    reason: str
+    headers: Headers = ()
+
+
+def asks_for_websocket(headers: Headers) -> bool:
+    """Tell whether a request is meant to become a WebSocket, valid or not (RFC 9110 §7.8)."""
+    return _has_token(headers, b"upgrade", "websocket") and _has_token(
+        headers, b"connection", "upgrade"
+    )
+
+
+class ServerHandshake:
+    """One connection's HTTP, until it is a WebSocket or closed.
+
+    Args:
+        max_size: the limit for a request's head, in bytes.
+        max_headers: the limit for the number of its fields.
+
+    Attributes:
+        http: the HTTP/1.1 connection. A server that serves pages on the same port goes on
+            with it when ``asks_for_websocket`` of its headers is false.
+        request: the request, once its head has come.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_size: int = DEFAULT_MAX_HANDSHAKE_SIZE,
+        max_headers: int = DEFAULT_MAX_HEADERS,
+    ) -> None:
+        self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=max_size)
+        self.request: h11.Request | None = None
+        self._max_size = max_size
+        self._max_headers = max_headers
+        self._received = 0
+
+    @property
+    def trailing_data(self) -> bytes:
+        """What came after the request: the first bytes for the protocol."""
+        return self.http.trailing_data[0]
+
+    def receive_data(self, data: bytes) -> UpgradeRequest | Refusal | None:
+        """Take what came from the socket; empty when nothing more comes.
+
+        Returns:
+            The request, or what to refuse it with; None while its head is not whole (at the
+            end, there is nobody to answer), and again after it has been returned: what comes
+            then is kept as ``trailing_data``.
+        """
+        self.http.receive_data(data)
+        if self.request is not None:
+            return None
+        self._received += len(data)
+        try:
+            event = self.http.next_event()
+        except h11.RemoteProtocolError as error:
+            return _refuse_malformed(error)
+        if not isinstance(event, h11.Request):
+            return None
+        self.request = event
+        size = self._received - len(self.trailing_data)
+        if size > self._max_size or len(event.headers) > self._max_headers:
+            return Refusal(
+                431,
+                f"Expected a head of at most {self._max_size} bytes and {self._max_headers} fields",
+            )
+        request = _check_request(event)
+        if isinstance(request, UpgradeRequest):
+            self.http.next_event()  # the end of a body that is empty; what follows is not HTTP
+        return request
+
+    def accept(
+        self,
+        request: UpgradeRequest,
+        *,
+        subprotocol: str | None = None,
+        deflate: PerMessageDeflate | None = None,
+        headers: Headers = (),
+    ) -> bytes:
+        """Build the response 101 (RFC 6455 §4.2.2). The protocol begins after it.
+
+        Args:
+            request: what ``receive_data`` returned.
+            subprotocol: one of those that the client offered, or None.
+            deflate: what was negotiated from the client's offers, or None.
+            headers: more fields for the response.
+
+        Raises:
+            RuntimeError: if the request has been answered.
+            ValueError: if the subprotocol was not offered, or if a field is malformed or
+                among those that the handshake sets.
+        """
+        if self.http.our_state is not h11.SEND_RESPONSE:
+            raise RuntimeError("Expected a request that has not been answered")
+        answer = [
+            (b"upgrade", b"websocket"),
+            (b"connection", b"upgrade"),
+            (b"sec-websocket-accept", accept_key(request.key)),
+        ]
+        if subprotocol is not None:
+            if subprotocol not in request.subprotocols:
+                raise ValueError(
+                    f"Expected a subprotocol of {list(request.subprotocols)}, got {subprotocol!r}"
+                )
+            answer.append((b"sec-websocket-protocol", subprotocol.encode()))
+        if deflate is not None:
+            answer.append((b"sec-websocket-extensions", str(deflate.extension()).encode()))
+        for name, _ in headers:
+            if name.lower() in _RESERVED:
+                raise ValueError(f"Expected a field that the handshake does not set, got {name!r}")
+        try:
+            response = h11.InformationalResponse(
+                status_code=101, headers=[*answer, *headers], reason=b"Switching Protocols"
+            )
+        except h11.LocalProtocolError as error:
+            raise ValueError(f"Expected valid header fields: {error}") from error
+        return self._send(response)
+
+    def refuse(self, refusal: Refusal) -> bytes:
+        """Build the whole response that refuses a request; the connection is closed after it."""
+        body = f"{refusal.reason}\n".encode()
+        headers = (
+            *refusal.headers,
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", str(len(body)).encode()),
+        )
+        return self.start_response(refusal.status, headers) + self.send_body(body, more=False)
+
+    def start_response(self, status: int, headers: Headers) -> bytes:
+        """Build the head of a response other than 101; the connection is closed after it.
+
+        Raises:
+            ValueError: if status or headers may not stand in a response.
+        """
+        phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+        fields = [field for field in headers if field[0].lower() != b"connection"]
+        upgrades = any(name.lower() == b"upgrade" for name, _ in fields)
+        fields.append((b"connection", b"upgrade, close" if upgrades else b"close"))
+        try:
+            response = h11.Response(status_code=status, headers=fields, reason=phrase.encode())
+        except h11.LocalProtocolError as error:
+            raise ValueError(f"Expected a valid status and header fields: {error}") from error
+        return self._send(response)
+
+    def send_body(self, data: bytes, *, more: bool) -> bytes:
+        """Build a part of a response's body, and its end when there is no more.
+
+        Raises:
+            RuntimeError: if there is no response begun, or not with a body of this length.
+        """
+        if self.request is not None and self.request.method == b"HEAD":
+            data = b""
+        sent = self._send(h11.Data(data=data))
+        return sent if more else sent + self._send(h11.EndOfMessage())
+
+    def _send(self, event: h11.Event) -> bytes:
+        try:
+            return self.http.send(event) or b""
+        except h11.LocalProtocolError as error:
+            raise RuntimeError(f"Expected another order of responses: {error}") from error
+
+
+def _refuse_malformed(error: h11.RemoteProtocolError) -> Refusal:
+    # Of h11's hints only this one is a status of its own for us: 501 (an unknown
+    # Transfer-Encoding) is as malformed as any other body with a handshake.
+    status = 431 if error.error_status_hint == 431 else 400
+    return Refusal(status, f"Malformed request: {error}"[:200])
+
+
+def _check_request(request: h11.Request) -> UpgradeRequest | Refusal:
+    """Judge a request whose HTTP h11 found valid: among others it has one Host (RFC 9112 §3.2)."""
+    headers = list(request.headers)
+    if not asks_for_websocket(headers):
+        return Refusal(
+            426, "Expected Upgrade: websocket and Connection: upgrade", headers=_UPGRADE_WANTED
+        )
+    if request.http_version != b"1.1":
+        return Refusal(400, "Expected HTTP/1.1 for a WebSocket handshake")
+    if request.method != b"GET":  # RFC 6455 §4.1
+        return Refusal(405, "Expected the method GET", headers=((b"allow", b"GET"),))
+    fields = dict(headers)
+    if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
+        # What follows could be read as body by one side and as frames by the other.
+        return Refusal(400, "Expected a WebSocket handshake without a body")
+    target = _target.fullmatch(request.target)
+    if target is None:
+        return Refusal(400, "Expected a path as request target")
+    if not _host.fullmatch(fields[b"host"]):
+        return Refusal(400, "Expected a host, perhaps with a port, as Host")
+    if field_values(headers, b"sec-websocket-version") != ["13"]:
+        return Refusal(426, "Expected Sec-WebSocket-Version: 13", headers=_VERSION_WANTED)
+    keys = field_values(headers, b"sec-websocket-key")
+    if len(keys) != 1 or not _is_key(keys[0]):
+        return Refusal(400, "Expected one Sec-WebSocket-Key of 16 bytes in base64")
+    try:
+        subprotocols = parse_tokens(field_values(headers, b"sec-websocket-protocol"))
+        extensions = parse_extensions(field_values(headers, b"sec-websocket-extensions"))
+    except ValueError as error:
+        return Refusal(400, str(error)[:200])
+    return UpgradeRequest(target[1], headers, keys[0].encode(), subprotocols, extensions)
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(binascii.a2b_base64(key, strict_mode=True)) == 16
+    except ValueError:
+        return False
+
+
+def _has_token(headers: Headers, name: bytes, token: str) -> bool:
+    try:
+        tokens = parse_tokens(field_values(headers, name))
+    except ValueError:
+        return False
+    return token in (one.lower() for one in tokens)
