@@ -12,8 +12,11 @@ import anyio.lowlevel
 import pytest
 
 from hubbub import (
+    Block,
+    Coalesce,
     Delivery,
     Disconnect,
+    DropNewest,
     DropOldest,
     Hub,
     Member,
@@ -21,7 +24,6 @@ from hubbub import (
     WebSocketDisconnect,
 )
 from hubbub import hub as module
-from hubbub._tasks import create_task_group
 from hubbub.outbox import Outbox, Verdict
 from hubbub.prepared import Prepared
 from tests.peer import Peer, eventually
@@ -146,6 +148,15 @@ class TestBroadcast:
             hub.broadcast_nowait("nobody", "x")
             assert "nobody" not in hub.rooms
 
+    async def test_to_all(self, hub: Hub, peers: list[Peer]) -> None:
+        async with hub, joined(hub, *peers[:2]) as members, joined(hub, *peers[2:], room="s"):
+            for member in members:
+                member.leave("r")
+            assert await hub.broadcast_all("hi", exclude=members[0]) == Delivery(3, 3)
+            await idle()
+            assert [peer.heard for peer in peers] == [[], ["hi"], ["hi"], ["hi"]]
+            assert list(hub.rooms) == ["s"]
+
     async def test_who_joins_later_does_not_hear_it(self, hub: Hub, peers: list[Peer]) -> None:
         async with hub, joined(hub, *peers[:2]) as [first, second]:
             hub.broadcast_nowait("s", "before anybody")
@@ -240,6 +251,25 @@ class TestPeersThatGo:
             peer.read_on()
             await idle()
             assert hub.statistics().disconnected == 1
+
+    async def test_a_policy_that_raises_costs_its_member_only(
+        self, hub: Hub, peers: list[Peer], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Broken:
+            def overflow(self, outbox: Outbox, message: Prepared) -> Verdict:
+                raise KeyError(message.data)
+
+        async with (
+            hub,
+            joined(hub, *peers[1:]),
+            joined(hub, peers[0], max_bytes=1, policy=Broken()),
+        ):
+            delivery = await hub.broadcast("r", "xx")
+            await idle()
+            assert delivery == Delivery(members=4, sent=3, disconnected=1)
+            assert [peer.heard for peer in peers] == [[]] + [["xx"]] * 3
+            assert peers[0].closed_with == (1011, "")
+        assert len(caplog.records) == 1
 
     async def test_its_member_knows(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer) as [member]:
@@ -339,6 +369,93 @@ class TestSlowPeers:
             assert slow.closed_with is None
             assert [len(peer.heard) for peer in peers[1:]] == [10] * 3
 
+    async def test_drop_newest(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer, capacity=3, policy=DropNewest()):
+            peer.stop_reading()
+            for number in range(10):
+                await hub.broadcast("r", str(number))
+                await idle()
+            peer.read_on()
+            await idle()
+            assert peer.heard == ["0", "1", "2", "3"]
+
+    async def test_coalesce(self, hub: Hub, peer: Peer) -> None:
+        asked: list[str | bytes] = []
+
+        def symbol(message: str | bytes) -> str | None:
+            asked.append(message)
+            assert isinstance(message, str)
+            return message[0] if message[0].isupper() else None
+
+        async with hub, joined(hub, peer, capacity=4, policy=Coalesce(symbol)) as [member]:
+            peer.stop_reading()
+            for text in ("first", "A1", "B1", "note", "A2", "C1", "A3", "B2"):
+                await hub.broadcast("r", text)
+                await idle()
+            peer.read_on()
+            await idle()
+            assert peer.heard == ["first", "A3", "B2", "note", "C1"]
+            assert member.statistics().dropped == 3
+            assert sorted(map(str, asked)) == sorted({"A1", "B1", "note", "A2", "C1", "A3", "B2"})
+
+    async def test_a_gap_stands_where_messages_are_missing(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        oldest, newest, untold = peers[:3]
+        async with (
+            hub,
+            joined(hub, oldest, capacity=2, gap=True, policy=DropOldest()),
+            joined(hub, newest, capacity=2, gap=True, policy=DropNewest()),
+            joined(hub, untold, capacity=2, policy=DropNewest()),
+        ):
+            for peer in peers[:3]:
+                peer.stop_reading()
+            await hub.broadcast("r", "0")
+            await eventually(lambda: all(each.statistics().taken for each in hub.connections))
+            for number in range(1, 6):
+                await hub.broadcast("r", str(number))
+            for peer in peers[:3]:
+                peer.read_on()
+            await idle()
+            await hub.broadcast("r", "6")
+            await idle()
+        gap = '{"type":"gap","payload":{"missed":3}}'
+        assert oldest.heard == ["0", gap, "4", "5", "6"]
+        assert newest.heard == ["0", "1", "2", gap, "6"]
+        assert untold.heard == ["0", "1", "2", "6"]
+
+    async def test_a_gap_is_told_when_nothing_else_is_to_be_sent(
+        self, hub: Hub, peer: Peer
+    ) -> None:
+        async with hub, joined(hub, peer, max_bytes=1, gap=True, policy=DropOldest()):
+            assert await hub.broadcast("r", "xx") == Delivery(1, 0, dropped=1)
+            await idle()
+            assert peer.heard == ['{"type":"gap","payload":{"missed":1}}']
+
+    async def test_drops_are_reported(
+        self, peers: list[Peer], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        reported: list[tuple[object, int]] = []
+
+        def on_drop(member: Member, count: int) -> None:
+            reported.append((member.data, count))
+            raise KeyError("mine")
+
+        hub = Hub(on_drop=on_drop)
+        async with hub, joined(hub, *peers[:2], max_bytes=2, policy=DropOldest()):
+            peers[0].stop_reading()
+            for text in ("a", "b", "c", "dd"):
+                await hub.broadcast("r", text)
+                await idle()
+            assert reported == [(peers[0], 2)]
+            assert hub.statistics().dropped == 2
+            peers[0].read_on()
+            await idle()
+            room = hub.rooms["r"].statistics()
+            assert (room.members, room.broadcasts, room.sent, room.dropped) == (2, 4, 8, 2)
+            assert hub.statistics().sent == 6
+        assert [record.getMessage() for record in caplog.records] == ["on_drop failed"]
+
     async def test_bytes_are_bounded_too(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer, max_bytes=100, policy=DropOldest()) as [member]:
             peer.stop_reading()
@@ -367,6 +484,115 @@ class TestSlowPeers:
             await hub.broadcast("r", "x")
             await idle()
             assert len(hub.connections) == 1
+
+
+class TestBlock:
+    async def test_a_publisher_waits_for_room_and_nothing_is_lost(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        slow, fast = peers[:2]
+        deliveries: list[Delivery] = []
+
+        async def publish(name: str) -> None:
+            deliveries.extend([await hub.broadcast("r", f"{name}{number}") for number in range(20)])
+
+        async with (
+            hub,
+            joined(hub, slow, capacity=2, policy=Block(None)),
+            joined(hub, fast, capacity=1000),
+        ):
+            slow.stop_reading()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(publish, "a")
+                tasks.start_soon(publish, "b")
+                await idle()
+                assert deliveries == []
+                slow.read_on()
+            await idle()
+            assert slow.heard == fast.heard
+            assert len(slow.heard) == 40
+            assert deliveries == [Delivery(members=2, sent=2)] * 40
+            assert hub.rooms["r"].statistics().sent == 80
+
+    async def test_its_patience_ends(self, hub: Hub, peers: list[Peer]) -> None:
+        slow, fast = peers[:2]
+        async with (
+            hub,
+            joined(hub, slow, capacity=1, policy=Block(timeout=0.05)),
+            joined(hub, fast),
+        ):
+            slow.stop_reading()
+            for text in ("in hand", "waits"):
+                assert (await hub.broadcast("r", text)).sent == 2
+                await idle()
+            assert await hub.broadcast("r", "x") == Delivery(members=2, sent=1, disconnected=1)
+            slow.read_on()
+            await idle()
+            assert slow.heard == ["in hand"]
+            assert slow.closed_with == (1013, "slow consumer")
+            assert fast.heard == ["in hand", "waits", "x"]
+
+    async def test_who_cannot_wait_disconnects(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer, capacity=1, policy=Block()):
+            peer.stop_reading()
+            for _ in range(3):
+                hub.broadcast_nowait("r", "x")
+                await idle()
+            assert not hub.connections
+
+    async def test_what_can_never_fit_disconnects_at_once(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer, max_bytes=1, policy=Block(None)):
+            assert await hub.broadcast("r", "xx") == Delivery(1, 0, disconnected=1)
+
+    async def test_a_member_that_leaves_lets_the_publisher_go(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer, capacity=1, policy=Block(None)):
+            peer.stop_reading()
+            for _ in range(2):
+                await hub.broadcast("r", "x")
+                await idle()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(hub.broadcast, "r", "y")
+                await idle()
+                peer.send_error = ConnectionResetError()
+                peer.read_on()
+            assert not hub.connections
+
+    async def test_a_cancelled_publisher_leaves_nothing_in_line(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer, max_bytes=2, policy=Block(None)) as [member]:
+            peer.stop_reading()
+            await hub.broadcast("r", "a")
+            await idle()
+            await hub.broadcast("r", "b")
+            async with anyio.create_task_group() as tasks:
+                with anyio.CancelScope() as scope:
+                    tasks.start_soon(cancel_when_idle, scope)
+                    await hub.broadcast("r", "cc")
+                tasks.start_soon(hub.broadcast, "r", "d")
+            assert member.statistics().waiting == 2
+            assert hub.statistics().dropped == 1
+            peer.read_on()
+            await idle()
+            assert peer.heard == ["a", "b", "d"]
+
+    async def test_one_that_gives_up_lets_those_behind_it_in(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer, max_bytes=2, policy=Block(None)):
+            peer.stop_reading()
+            await hub.broadcast("r", "a")
+            await idle()
+            await hub.broadcast("r", "b")
+            async with anyio.create_task_group() as tasks:
+                with anyio.CancelScope() as scope:
+                    tasks.start_soon(cancel_when_idle, scope)
+                    tasks.start_soon(hub.broadcast, "r", "d")
+                    await hub.broadcast("r", "cc")
+            peer.read_on()
+            await idle()
+            assert sorted(map(str, peer.heard)) == ["a", "b", "d"]
+
+
+async def cancel_when_idle(scope: anyio.CancelScope) -> None:
+    await idle()
+    scope.cancel()
 
 
 class TestMember:
@@ -646,28 +872,32 @@ class TestClosing:
         assert len(deliveries) == 1
         assert scope.cancelled_caught
 
-    async def test_a_policy_that_raises_ends_the_hub_and_lets_nobody_wait(
-        self, hub: Hub, peers: list[Peer]
+    async def test_a_hub_that_has_no_time_to_close_leaves_nothing_behind(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        class Broken:
-            def overflow(self, outbox: Outbox, message: Prepared) -> Verdict:
-                raise KeyError(message.data)
-
+        monkeypatch.setattr(module, "_DRAIN", 0)
+        monkeypatch.setattr(module, "_CLOSE_TIMEOUT", 0)
+        peers = [Peer() for _ in range(100)]
         deliveries: list[Delivery] = []
 
-        async def publish(room: str) -> None:
-            deliveries.append(await hub.broadcast(room, "x" * 100))
+        async def run(leave: anyio.Event) -> None:
+            async with hub:
+                entered.set()
+                await leave.wait()
 
-        with pytest.raises(KeyError):
-            async with create_task_group() as tasks, hub:
-                async with (
-                    joined(hub, *peers[:2], max_bytes=1, policy=Broken()),
-                    joined(hub, *peers[2:], room="s"),
-                ):
-                    tasks.start_soon(publish, "r")
-                    tasks.start_soon(publish, "s")
-                    await anyio.sleep_forever()
-        assert len(deliveries) == 2
+        async def publish() -> None:
+            deliveries.append(await hub.broadcast("r", "x"))
+
+        entered, leave = anyio.Event(), anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run, leave)
+            await entered.wait()
+            async with joined(hub, *peers) as members:
+                tasks.start_soon(publish)
+                leave.set()
+                await eventually(lambda: not hub.connections)
+                assert not any(member.rooms for member in members)
+        assert len(deliveries) == 1
 
 
 async def test_a_handlers_own_send_and_the_hubs_never_meet_at_the_server(hub: Hub) -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from hubbub import Disconnect, DropOldest, MessageTooBig
-from hubbub.outbox import QUEUED, Outbox, Policy, Verdict
+from hubbub import Disconnect, DropNewest, DropOldest, MessageTooBig
+from hubbub.outbox import QUEUED, Outbox, Policy
 from hubbub.prepared import Prepared
 
 
@@ -41,6 +41,8 @@ class TestBounds:
         for text in ("a", "bc", "d", "e"):
             outbox.offer(Prepared(text))
         now = outbox.statistics()
+        outbox.take()
+        assert outbox.statistics().taken == 1
         assert (now.waiting, now.waiting_bytes, now.dropped) == (3, 4, 1)
         assert (now.capacity, now.max_bytes) == (3, 10)
 
@@ -52,42 +54,61 @@ class TestBounds:
             make(max_bytes=bound)
 
 
-class TestDisconnect:
-    def test_the_message_and_the_member_are_refused(self) -> None:
-        policy = Disconnect(4000, "too slow")
-        outbox = make(policy, capacity=1)
-        outbox.offer(Prepared("a"))
-        assert outbox.offer(Prepared("b")) == Verdict(queued=False, disconnect=policy)
-        assert take_all(outbox) == ["a"]
+class TestLine:
+    def test_it_comes_in_as_there_is_room(self) -> None:
+        outbox = make(capacity=1)
+        outbox.send_nowait(Prepared("a"))
+        tickets = [outbox.stand_in_line(Prepared(text)) for text in "bc"]
+        with pytest.raises(anyio.WouldBlock):
+            outbox.send_nowait(Prepared("d"))
+        assert not outbox.fits(Prepared("d"))
+        assert take_all(outbox) == ["a", "b", "c"]
+        assert all(ticket.admitted and ticket.settled.is_set() for ticket in tickets)
+        assert outbox.fits(Prepared("d"))
 
-    def test_its_code_and_reason_must_be_sendable(self) -> None:
-        with pytest.raises(ValueError, match="close code"):
-            Disconnect(1006)
-        with pytest.raises(ValueError, match="close reason"):
-            Disconnect(reason="x" * 124)
+    def test_nobody_overtakes_it(self) -> None:
+        outbox = make(max_bytes=4)
+        outbox.send_nowait(Prepared("aaa"))
+        outbox.stand_in_line(Prepared("bb"))
+        assert outbox.offer(Prepared("c")).disconnect is not None
 
-
-class TestDropOldest:
-    def test_the_oldest_go(self) -> None:
-        outbox = make(DropOldest())
-        verdicts = [outbox.offer(Prepared(text)) for text in "abcde"]
-        assert verdicts == [QUEUED] * 3 + [Verdict(queued=True, dropped=1)] * 2
-        assert take_all(outbox) == ["c", "d", "e"]
-        assert outbox.dropped == 2
-
-    def test_as_many_as_the_bytes_need(self) -> None:
-        outbox = make(DropOldest())
-        for text in ("aaaa", "bbbb"):
-            outbox.offer(Prepared(text))
-        assert outbox.offer(Prepared("c" * 9)) == Verdict(queued=True, dropped=2)
-        assert take_all(outbox) == ["c" * 9]
-
-    def test_one_that_can_never_fit_goes_itself(self) -> None:
-        outbox = make(DropOldest())
-        outbox.offer(Prepared("a"))
-        assert outbox.offer(Prepared("x" * 11)) == Verdict(queued=False, dropped=1)
-        assert take_all(outbox) == ["a"]
+    def test_a_ticket_may_be_given_back(self) -> None:
+        outbox = make(max_bytes=4)
+        outbox.send_nowait(Prepared("aaa"))
+        first, second = (outbox.stand_in_line(Prepared(text)) for text in ("bb", "c"))
+        outbox.withdraw(first)
+        outbox.withdraw(first)
+        assert (first.admitted, second.admitted) == (False, True)
         assert outbox.dropped == 1
+        assert take_all(outbox) == ["aaa", "c"]
+
+    def test_the_end_settles_it(self) -> None:
+        outbox = make(capacity=1)
+        outbox.send_nowait(Prepared("a"))
+        ticket = outbox.stand_in_line(Prepared("b"))
+        outbox.close()
+        assert ticket.settled.is_set()
+        assert not ticket.admitted
+
+
+class TestMissed:
+    def test_the_oldest_are_missed_at_once(self) -> None:
+        outbox = make(DropOldest(), capacity=1)
+        assert outbox.take_missed() == 0
+        for text in "abc":
+            outbox.offer(Prepared(text))
+        assert outbox.take_missed() == 2
+        assert outbox.take_missed() == 0
+
+    def test_the_newest_are_missed_behind_what_waits(self) -> None:
+        outbox = make(DropNewest(), capacity=2)
+        for text in "abcd":
+            outbox.offer(Prepared(text))
+        seen = []
+        for _ in range(3):
+            seen.append(outbox.take_missed())
+            outbox.take()
+        assert seen == [0, 0, 2]
 
 
 class TestSending:

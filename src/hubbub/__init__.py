@@ -9,10 +9,13 @@ from hubbub.exceptions import HubbubError as HubbubError
 from hubbub.exceptions import MessageTooBig as MessageTooBig
 from hubbub.exceptions import WebSocketDisconnect as WebSocketDisconnect
 from hubbub.hub import Hub as Hub
-from hubbub.outbox import Disconnect as Disconnect
-from hubbub.outbox import DropOldest as DropOldest
+from hubbub.member import Member as Member
+from hubbub.policies import Block as Block
+from hubbub.policies import Coalesce as Coalesce
+from hubbub.policies import Disconnect as Disconnect
+from hubbub.policies import DropNewest as DropNewest
+from hubbub.policies import DropOldest as DropOldest
 from hubbub.room import Delivery as Delivery
-from hubbub.room import Member as Member
 from hubbub.room import Room as Room
 from hubbub.websocket import WebSocket as WebSocket
 from hubbub.websocket import WebSocketState as WebSocketState

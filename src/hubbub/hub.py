@@ -21,16 +21,20 @@ from hubbub._tasks import create_task_group
 from hubbub.close_codes import check_close
 from hubbub.codecs import json
 from hubbub.exceptions import WebSocketDisconnect
-from hubbub.outbox import Disconnect, Outbox, Policy
+from hubbub.member import Member
+from hubbub.outbox import Outbox
+from hubbub.policies import Disconnect
 from hubbub.prepared import Prepared
-from hubbub.room import Broadcast, Delivery, Member, Room, Socket
+from hubbub.room import Broadcast, Delivery, Room
 from hubbub.senders import Senders
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
     from anyio.abc import TaskGroup
 
+    from hubbub.member import Socket
+    from hubbub.outbox import Policy
     from hubbub.types import Data
 
 __all__ = ("Hub", "HubStatistics")
@@ -49,6 +53,10 @@ class HubStatistics:
     rooms: int = 0
     senders: int = 0
     """Tasks that drain outboxes; as many more than usual as there are stuck peers."""
+    sent: int = 0
+    """Messages that were handed to servers so far."""
+    dropped: int = 0
+    """Messages that outboxes have dropped so far."""
     disconnected: int = 0
     """Members that the hub has disconnected so far."""
     abandoned: int = 0
@@ -68,13 +76,20 @@ class Hub(AsyncContextManagerMixin):
     All methods belong to the loop that the hub runs in; none is thread-safe.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_drop: Callable[[Member, int], None] | None = None) -> None:
+        """Make a hub, which does not run yet.
+
+        Args:
+            on_drop: called with a member and a number, whenever that many messages to it were
+                dropped. It must not block; what it raises is logged.
+        """
+        self._on_drop = on_drop
         self._run: _Run | None = None
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Hub]:
         async with create_task_group() as tasks:
-            run = self._run = _Run(tasks)
+            run = self._run = _Run(tasks, self._on_drop)
             try:
                 yield self
             finally:
@@ -93,6 +108,7 @@ class Hub(AsyncContextManagerMixin):
         capacity: int = 256,
         max_bytes: int = 2**20,
         stall_timeout: float | None = 30.0,
+        gap: bool = False,
         data: Any = None,
     ) -> AsyncGenerator[Member]:
         """Make a connection a member, in a room, for as long as the block lasts.
@@ -109,6 +125,8 @@ class Hub(AsyncContextManagerMixin):
             stall_timeout: seconds without any progress, while something waits, after which
                 the member is disconnected with 1013, whatever the policy. None: a peer that
                 does not read, in a room that is silent enough, stays for ever.
+            gap: whether the peer is told of messages that it missed, where it missed them:
+                ``{"type": "gap", "payload": {"missed": 3}}``.
             data: anything, kept as ``member.data``.
 
         Yields:
@@ -124,9 +142,8 @@ class Hub(AsyncContextManagerMixin):
         if run.closing is not None:
             await ws.disconnect(run.closing)
             raise WebSocketDisconnect(run.closing)
-        member = run.admit(
-            ws, Outbox(policy, capacity, max_bytes), stall_timeout=stall_timeout, data=data
-        )
+        outbox = Outbox(policy, capacity, max_bytes)
+        member = run.admit(ws, outbox, stall_timeout=stall_timeout, gap=gap, data=data)
         try:
             member.join(room)
             yield member
@@ -153,7 +170,7 @@ class Hub(AsyncContextManagerMixin):
             RuntimeError: if the hub is not running.
             TypeError: if the message is neither ``str`` nor ``bytes``.
         """
-        broadcast = Broadcast(Prepared(message), _several(exclude), wait=False)
+        broadcast = Broadcast(Prepared(message), _several(exclude), awaited=False)
         self._require_run().publish(room, broadcast)
 
     async def broadcast(
@@ -161,7 +178,8 @@ class Hub(AsyncContextManagerMixin):
     ) -> Delivery:
         """Send a message to the members of a room, and wait until all outboxes have it.
 
-        It never waits for a peer. Cancelled, it is sent all the same.
+        It never waits for a peer, but for those with the policy ``Block``. Cancelled, it is
+        sent all the same, to all who have room for it.
 
         Args:
             room: the name of the room.
@@ -175,10 +193,9 @@ class Hub(AsyncContextManagerMixin):
             RuntimeError: if the hub is not running.
             TypeError: if the message is neither ``str`` nor ``bytes``.
         """
-        broadcast = Broadcast(Prepared(message), _several(exclude), wait=True)
+        broadcast = Broadcast(Prepared(message), _several(exclude), awaited=True)
         self._require_run().publish(room, broadcast)
-        await broadcast.wait()
-        return broadcast.delivery()
+        return await broadcast.wait()
 
     async def broadcast_json(
         self, room: str, value: Any, *, exclude: Member | Iterable[Member] = ()
@@ -190,6 +207,14 @@ class Hub(AsyncContextManagerMixin):
             TypeError: if the value has no JSON form.
         """
         return await self.broadcast(room, json.encode(value), exclude=exclude)
+
+    async def broadcast_all(
+        self, message: Data, *, exclude: Member | Iterable[Member] = ()
+    ) -> Delivery:
+        """Send a message to every member, whatever its rooms: see ``broadcast``."""
+        broadcast = Broadcast(Prepared(message), _several(exclude), awaited=True)
+        self._require_run().publish_to_all(broadcast)
+        return await broadcast.wait()
 
     @property
     def rooms(self) -> Mapping[str, Room]:
@@ -236,16 +261,20 @@ class _Run:
     them. Each ends with ``stop``, or has a deadline.
     """
 
-    def __init__(self, tasks: TaskGroup) -> None:
+    def __init__(self, tasks: TaskGroup, on_drop: Callable[[Member, int], None] | None) -> None:
         self.rooms: dict[str, Room] = {}
         self.senders = Senders(tasks)
         self.closing: int | None = None  # the code that everybody is closed with
         self._tasks = tasks
+        self._on_drop = on_drop
+        self._everybody = Room("everybody")
         self._flusher = anyio.CancelScope(shield=True)
         self._members: dict[Socket, Member] = {}
         self._dirty: deque[Room] = deque()
         self._wakeup = anyio.Event()
         self._flushed = anyio.Event()
+        self._sent = 0  # by those who have gone
+        self._dropped = 0
         self._disconnected = 0
         self._abandoned = 0
         tasks.start_soon(self._flush_rooms)
@@ -259,6 +288,8 @@ class _Run:
             connections=len(self._members),
             rooms=len(self.rooms),
             senders=len(self.senders),
+            sent=self._sent + sum(member.progress for member in self.members),
+            dropped=self._dropped,
             disconnected=self._disconnected,
             abandoned=self._abandoned,
         )
@@ -266,14 +297,21 @@ class _Run:
     # -- Membership ---------------------------------------------------------------------
 
     def admit(
-        self, socket: Socket, outbox: Outbox, *, stall_timeout: float | None, data: Any
+        self,
+        socket: Socket,
+        outbox: Outbox,
+        *,
+        stall_timeout: float | None,
+        gap: bool,
+        data: Any,
     ) -> Member:
         if socket in self._members:
             raise RuntimeError(
                 f"{socket!r} is a member already: enter more rooms with member.join()"
             )
-        member = Member(self, socket, outbox, stall_timeout=stall_timeout, data=data)
+        member = Member(self, socket, outbox, stall_timeout=stall_timeout, gap=gap, data=data)
         self._members[socket] = member
+        self._everybody.add(member)
         return member
 
     def has(self, member: Member) -> bool:
@@ -291,17 +329,30 @@ class _Run:
         self.senders.submit(member)
         self.senders.wake()
 
+    def note_dropped(self, member: Member, count: int) -> None:
+        self._dropped += count
+        if self._on_drop is not None:
+            try:
+                self._on_drop(member, count)
+            except Exception:  # the application's own, and no reason to harm the hub
+                _logger.exception("on_drop failed")
+
     def expel(self, member: Member, code: int, reason: str) -> None:
-        if member.end(code, reason):
-            del self._members[member.socket]
+        if self._remove(member, code, reason):
             self._disconnected += 1
             self._tasks.start_soon(self._disconnect, member, code, reason)
 
     def forget(self, member: Member, code: int, reason: str) -> None:
-        if member.end(code, reason):
-            del self._members[member.socket]
-            if member.in_line:
-                self._tasks.start_soon(self._let_go, member)
+        if self._remove(member, code, reason) and member.in_line:
+            self._tasks.start_soon(self._let_go, member)
+
+    def _remove(self, member: Member, code: int, reason: str) -> bool:
+        if not member.end(code, reason):
+            return False
+        del self._members[member.socket]
+        self._everybody.remove(member)
+        self._sent += member.progress
+        return True
 
     async def _disconnect(self, member: Member, code: int, reason: str) -> None:
         # A peer that is merely slow takes its last message now, and then learns why it has
@@ -325,7 +376,14 @@ class _Run:
         room = self.rooms.get(name)
         if room is None:
             broadcast.finish()
-        elif room.publish(broadcast):
+        else:
+            self._publish_to(room, broadcast)
+
+    def publish_to_all(self, broadcast: Broadcast) -> None:
+        self._publish_to(self._everybody, broadcast)
+
+    def _publish_to(self, room: Room, broadcast: Broadcast) -> None:
+        if room.publish(broadcast):
             self._dirty.append(room)
             self._wakeup.set()
 
@@ -363,12 +421,13 @@ class _Run:
                 await member.wait_drained()
         async with create_task_group() as closing:
             for member in self.members:
-                member.end(code, "")
-                del self._members[member.socket]
+                self._remove(member, code, "")
                 self._disconnected += 1
                 closing.start_soon(self._disconnect, member, code, "")
 
     def stop(self) -> None:
+        for member in self.members:  # whom close() had no time for
+            self._remove(member, 1001, "")
         self._flusher.cancel()
         self.senders.stop()
 

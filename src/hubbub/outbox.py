@@ -1,33 +1,27 @@
-"""Outbox: one member's bounded send channel, and what happens when it is full.
+"""Outbox: one member's bounded send channel.
 
 Messages wait here between whoever sends to a member and whoever hands them to its socket.
-The bound is in messages and in bytes; the backpressure policy speaks when a message that
-may not wait does not fit. No task, no socket and no room lives here. Used by Member.
+The bound is in messages and in bytes; a policy decides about a message that may not wait and
+does not fit. No task, no socket and no room lives here. Used by Member.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import anyio
 from anyio.abc import ObjectSendStream
 from anyio.lowlevel import checkpoint
 
-from hubbub.close_codes import check_close
 from hubbub.exceptions import MessageTooBig
 from hubbub.prepared import Prepared
 
-__all__ = (
-    "QUEUED",
-    "Disconnect",
-    "DropOldest",
-    "Outbox",
-    "OutboxStatistics",
-    "Policy",
-    "Verdict",
-)
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ("QUEUED", "Outbox", "OutboxStatistics", "Policy", "Ticket", "Verdict")
 
 
 class Verdict(NamedTuple):
@@ -37,8 +31,10 @@ class Verdict(NamedTuple):
     """Whether it waits in the outbox now."""
     dropped: int = 0
     """How many messages were given up for it, itself included when it is not queued."""
-    disconnect: Disconnect | None = None
-    """Set when the member is to be disconnected instead."""
+    disconnect: tuple[int, str] | None = None
+    """Code and reason to disconnect the member with instead."""
+    patience: float | None = 0
+    """Seconds that a publisher may wait for room before that; None for no limit."""
 
 
 QUEUED = Verdict(queued=True)
@@ -55,42 +51,21 @@ class Policy(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnect:
-    """Disconnect a member that cannot keep up: it gets everything or is told that it did not.
+class Ticket:
+    """A message's place in the line before a full outbox, while its publisher waits.
 
     Attributes:
-        code: the close code; 1013 (try again later) by default.
-        reason: the close reason, at most 123 bytes of UTF-8.
+        message: the message.
+        settled: set when it is in the outbox, or never will be.
+        admitted: whether it is, or was, in the outbox.
     """
 
-    code: int = 1013
-    reason: str = "slow consumer"
+    __slots__ = ("admitted", "message", "settled")
 
-    def __post_init__(self) -> None:
-        check_close(self.code, self.reason)
-
-    def overflow(self, outbox: Outbox, message: Prepared) -> Verdict:
-        """Refuse the message and the member."""
-        del outbox, message
-        return Verdict(queued=False, disconnect=self)
-
-
-@dataclass(frozen=True, slots=True)
-class DropOldest:
-    """Drop the oldest messages that wait, for members to whom only the news matters."""
-
-    def overflow(self, outbox: Outbox, message: Prepared) -> Verdict:
-        """Drop from the front until the message fits; itself when it never can."""
-        if message.size > outbox.max_bytes:
-            outbox.dropped += 1
-            return Verdict(queued=False, dropped=1)
-        dropped = 0
-        while not outbox.fits(message):
-            outbox.drop_oldest()
-            dropped += 1
-        outbox.send_nowait(message)
-        return Verdict(queued=True, dropped=dropped)
+    def __init__(self, message: Prepared) -> None:
+        self.message = message
+        self.settled = anyio.Event()
+        self.admitted = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +74,7 @@ class OutboxStatistics:
 
     waiting: int
     waiting_bytes: int
+    taken: int
     dropped: int
     capacity: int
     max_bytes: int
@@ -113,6 +89,7 @@ class Outbox(ObjectSendStream[Prepared]):
     Attributes:
         capacity: how many messages may wait.
         max_bytes: how many bytes of payload may wait.
+        taken: how many messages were taken so far.
         dropped: how many messages were dropped so far.
     """
 
@@ -128,12 +105,19 @@ class Outbox(ObjectSendStream[Prepared]):
             raise ValueError(f"Expected max_bytes of at least 1, got {max_bytes}")
         self.capacity = capacity
         self.max_bytes = max_bytes
+        self.taken = 0
         self.dropped = 0
+        self._missed = 0  # dropped since take_missed() last told
+        self._gap_at = 0  # how many are to be taken before the first of these is missed
         self._policy = policy
         self._queue: deque[Prepared] = deque()
         self._bytes = 0
+        self._line: deque[Ticket] = deque()
         self._closed = False
         self._room: anyio.Event | None = None  # set once there is more room or no outbox
+
+    def __iter__(self) -> Iterator[Prepared]:
+        return iter(self._queue)
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -145,6 +129,9 @@ class Outbox(ObjectSendStream[Prepared]):
 
     def fits(self, message: Prepared) -> bool:
         """Tell whether the message could be queued now."""
+        return not self._line and self._has_room(message)
+
+    def _has_room(self, message: Prepared) -> bool:
         return len(self._queue) < self.capacity and self._bytes + message.size <= self.max_bytes
 
     def offer(self, message: Prepared) -> Verdict:
@@ -153,11 +140,29 @@ class Outbox(ObjectSendStream[Prepared]):
         The outbox must be open.
         """
         size = self._bytes + message.size
-        if len(self._queue) >= self.capacity or size > self.max_bytes:
+        if len(self._queue) >= self.capacity or size > self.max_bytes or self._line:
             return self._policy.overflow(self, message)
         self._queue.append(message)
         self._bytes = size
         return QUEUED
+
+    def stand_in_line(self, message: Prepared) -> Ticket:
+        """Put a message into the line before the outbox; those in it come before all others.
+
+        Whoever calls this waits for the ticket to be settled, or withdraws it: so the line is
+        as long as there are publishers that wait.
+        """
+        ticket = Ticket(message)
+        self._line.append(ticket)
+        return ticket
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Give up a place in the line; does nothing for a ticket that is settled."""
+        if not ticket.settled.is_set():
+            self._line.remove(ticket)
+            ticket.settled.set()
+            self.refuse()
+            self._admit()  # what stood behind it may be smaller
 
     def send_nowait(self, message: Prepared) -> None:
         """Queue the message.
@@ -199,21 +204,73 @@ class Outbox(ObjectSendStream[Prepared]):
             return None
         message = self._queue.popleft()
         self._bytes -= message.size
+        self.taken += 1
+        if self._line:
+            self._admit()
         if self._room is not None:
             self._tell_senders()
         return message
 
-    def drop_oldest(self) -> None:
-        """Remove the oldest message for good."""
-        self._bytes -= self._queue.popleft().size
-        self.dropped += 1
+    def take_missed(self) -> int:
+        """Tell how many messages were dropped from the place where the next one is taken."""
+        if not self._missed or self.taken < self._gap_at:
+            return 0
+        missed, self._missed = self._missed, 0
+        return missed
 
     def close(self) -> None:
         """Take nothing more and forget what waits; who waits for room is told."""
         self._closed = True
         self._queue.clear()
         self._bytes = 0
-        self._tell_senders()
+        for ticket in self._line:
+            ticket.settled.set()
+        self._line.clear()
+        if self._room is not None:
+            self._tell_senders()
+
+    # -- For policies -------------------------------------------------------------------
+
+    def refuse(self) -> Verdict:
+        """Drop the message that was offered."""
+        self._count_dropped(1, behind=len(self._queue))
+        return Verdict(queued=False, dropped=1)
+
+    def drop_oldest(self) -> None:
+        """Drop the oldest message that waits."""
+        self._bytes -= self._queue.popleft().size
+        self._count_dropped(1, behind=0)
+
+    def rewrite(self, messages: Iterable[Prepared], offered: Prepared) -> Verdict:
+        """Let other messages wait, less the oldest of them that do not fit.
+
+        Args:
+            messages: some of those that wait and the one that was offered, in any order.
+            offered: the message that was offered.
+        """
+        before = len(self._queue) + 1
+        self._queue = deque(messages)
+        self._bytes = sum(message.size for message in self._queue)
+        dropped = before - len(self._queue)
+        self._count_dropped(dropped, behind=0)
+        while len(self._queue) > self.capacity or self._bytes > self.max_bytes:
+            self.drop_oldest()
+            dropped += 1
+        return Verdict(queued=any(kept is offered for kept in self._queue), dropped=dropped)
+
+    def _count_dropped(self, count: int, *, behind: int) -> None:
+        if not self._missed:
+            self._gap_at = self.taken + behind
+        self.dropped += count
+        self._missed += count
+
+    def _admit(self) -> None:
+        while self._line and self._has_room(self._line[0].message):
+            ticket = self._line.popleft()
+            self._queue.append(ticket.message)
+            self._bytes += ticket.message.size
+            ticket.admitted = True
+            ticket.settled.set()
 
     async def aclose(self) -> None:
         """Close as ``close`` does, as a stream is closed."""
@@ -223,10 +280,15 @@ class Outbox(ObjectSendStream[Prepared]):
     def statistics(self) -> OutboxStatistics:
         """Look at the outbox as it is now."""
         return OutboxStatistics(
-            len(self._queue), self._bytes, self.dropped, self.capacity, self.max_bytes
+            waiting=len(self._queue),
+            waiting_bytes=self._bytes,
+            taken=self.taken,
+            dropped=self.dropped,
+            capacity=self.capacity,
+            max_bytes=self.max_bytes,
         )
 
     def _tell_senders(self) -> None:
-        if self._room is not None:
-            self._room.set()
-            self._room = None
+        assert self._room is not None
+        self._room.set()
+        self._room = None

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
     from hubbub.types import Data
 
 __all__ = ("Prepared",)
@@ -23,7 +25,7 @@ class Prepared:
             (0: not compressed). The protocol of the first receiver that needs one builds it.
     """
 
-    __slots__ = ("data", "frames", "size")
+    __slots__ = ("_keys", "data", "frames", "size")
 
     def __init__(self, data: Data) -> None:
         """Prepare a message.
@@ -39,3 +41,12 @@ class Prepared:
             raise TypeError(f"Expected a message of str or bytes, got {type(data).__name__}")
         self.data = data
         self.frames: dict[int, bytes] = {}
+        self._keys: dict[Callable[[Data], Hashable], Hashable] = {}
+
+    def key(self, function: Callable[[Data], Hashable]) -> Hashable:
+        """Compute a key of the message, once for all who ask with the same function."""
+        try:
+            return self._keys[function]
+        except KeyError:
+            key = self._keys[function] = function(self.data)
+            return key

@@ -1,72 +1,31 @@
-"""Room and Member: who is where, and the way of a broadcast into the members' outboxes.
+"""Room and Broadcast: the way of a message to the outboxes of all members.
 
-A broadcast is appended to its room; a flush takes what has gathered to every member. No
-name -> room mapping, no task and no policy lives here. Used by the hub, which keeps the
-rooms, runs the flushes and ends members.
+A broadcast is appended to its room; a flush offers what has gathered to every member. No
+name -> room mapping and no task lives here, and no policy. Used by the hub, which keeps the
+rooms and runs the flushes.
 """
 
 from __future__ import annotations
 
-import logging
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hubbub.exceptions import WebSocketDisconnect
-from hubbub.outbox import QUEUED, Outbox, OutboxStatistics, Verdict
-from hubbub.prepared import Prepared
+from hubbub.outbox import QUEUED, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
-    from hubbub.types import Data
+    from hubbub.member import Member
+    from hubbub.outbox import Ticket
+    from hubbub.prepared import Prepared
 
-__all__ = ("Broadcast", "Delivery", "Keeper", "Member", "Room", "Socket")
+__all__ = ("Broadcast", "Delivery", "Room", "RoomStatistics")
 
-_logger = logging.getLogger("hubbub")
 _MEMBERS_PER_CHECKPOINT = 64
-
-
-class Socket(Protocol):
-    """What a member needs of its connection."""
-
-    async def deliver(self, data: Data) -> None:
-        """Send a message; raises ``WebSocketDisconnect`` when the peer has gone."""
-        ...
-
-    async def disconnect(self, code: int, reason: str = "") -> None:
-        """Close, and let whoever receives from the connection know."""
-        ...
-
-
-class Keeper(Protocol):
-    """What a member asks of whoever keeps it and its rooms."""
-
-    def enter(self, member: Member, room: str) -> None:
-        """Put a member into a room."""
-        ...
-
-    def leave(self, member: Member, room: str) -> None:
-        """Take a member out of a room."""
-        ...
-
-    def schedule(self, member: Member) -> None:
-        """See to it that the member is drained."""
-        ...
-
-    async def flushed(self) -> None:
-        """Wait until all that was broadcast before this call is in the outboxes."""
-        ...
-
-    def expel(self, member: Member, code: int, reason: str) -> None:
-        """End the member, and close its connection."""
-        ...
-
-    def forget(self, member: Member, code: int, reason: str) -> None:
-        """End the member; its connection is over, or not the keeper's business."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,190 +42,130 @@ class Delivery:
     """How many members were disconnected because of it."""
 
 
-class Broadcast:
-    """One message on its way through a room."""
+@dataclass(frozen=True, slots=True)
+class RoomStatistics:
+    """One moment of a room; the counts are of all its time."""
 
-    __slots__ = ("_done", "disconnected", "dropped", "exclude", "members", "message", "sent")
+    members: int
+    broadcasts: int
+    sent: int
+    """Messages that went into members' outboxes."""
+    dropped: int
+    """Messages that broadcasts to this room made members' outboxes drop."""
+    disconnected: int
+    """Members that were disconnected because of a broadcast."""
 
-    def __init__(self, message: Prepared, exclude: Container[Member], *, wait: bool) -> None:
-        self.message = message
-        self.exclude = exclude
+
+class _Tally:
+    """Counts what became of messages."""
+
+    __slots__ = ("disconnected", "dropped", "members", "sent")
+
+    def __init__(self) -> None:
         self.members = self.sent = self.dropped = self.disconnected = 0
-        self._done = anyio.Event() if wait else None
 
     def count(self, verdict: Verdict) -> None:
-        """Count what became of it at one member."""
         self.members += 1
-        if verdict is QUEUED:
-            self.sent += 1
-            return
         self.sent += verdict.queued
         self.dropped += verdict.dropped
         self.disconnected += verdict.disconnect is not None
 
-    def finish(self) -> None:
-        """Tell whoever waits that it is in every outbox."""
-        if self._done is not None:
-            self._done.set()
-
-    async def wait(self) -> None:
-        """Wait for ``finish``."""
-        assert self._done is not None
-        await self._done.wait()
-
-    def delivery(self) -> Delivery:
-        """Sum up."""
-        return Delivery(self.members, self.sent, self.dropped, self.disconnected)
+    def add(self, other: _Tally) -> None:
+        self.members += other.members
+        self.sent += other.sent
+        self.dropped += other.dropped
+        self.disconnected += other.disconnected
 
 
-class Member:
-    """A connection in the rooms of a hub, with one outbox for all of them.
+class _Held(NamedTuple):
+    """A member that has no room for a broadcast, and how long the publisher waits for it."""
 
-    Made by ``Hub.join``.
+    member: Member
+    ticket: Ticket
+    deadline: float
+    disconnect: tuple[int, str]
+
+
+class Broadcast:
+    """One message on its way through a room.
 
     Attributes:
-        data: what the application attached to it.
-        socket: its connection.
-        stall_timeout: seconds without progress after which it is disconnected.
+        message: the message.
+        exclude: those to whom it does not go.
+        tally: what became of it so far.
+        room_tally: where its room counts what becomes of it after the flush.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_drained",
-        "_end",
-        "_keeper",
-        "_outbox",
-        "_rooms",
-        "data",
-        "in_line",
-        "progress",
-        "socket",
-        "stall_timeout",
-    )
+    __slots__ = ("_awaited", "_flushed", "_held", "exclude", "message", "room_tally", "tally")
 
-    def __init__(
-        self,
-        keeper: Keeper,
-        socket: Socket,
-        outbox: Outbox,
-        *,
-        stall_timeout: float | None,
-        data: Any,
-    ) -> None:
-        self._keeper = keeper
-        self.socket = socket
-        self._outbox = outbox
-        self._rooms: set[str] = set()
-        self._end: tuple[int, str] | None = None
-        self._drained: anyio.Event | None = None
-        self.data = data
-        self.in_line = False
-        self.progress = 0
-        self.stall_timeout = stall_timeout
+    def __init__(self, message: Prepared, exclude: Container[Member], *, awaited: bool) -> None:
+        """Make a broadcast.
 
-    def __repr__(self) -> str:
-        return f"<Member {self.data!r} in {sorted(self._rooms)}>"
-
-    @property
-    def rooms(self) -> frozenset[str]:
-        """The names of the rooms that it is in."""
-        return frozenset(self._rooms)
-
-    def join(self, room: str) -> None:
-        """Enter another room; does nothing for one that it is in.
-
-        Raises:
-            WebSocketDisconnect: if the member's time is over.
+        Args:
+            message: the message.
+            exclude: those to whom it does not go.
+            awaited: whether ``wait`` will be called.
         """
-        self._require_alive()
-        if room not in self._rooms:
-            self._keeper.enter(self, room)
-            self._rooms.add(room)
+        self.message = message
+        self.exclude = exclude
+        self.tally = _Tally()
+        self.room_tally = _Tally()
+        self._awaited = awaited
+        self._flushed = anyio.Event() if awaited else None
+        self._held: list[_Held] = []
 
-    def leave(self, room: str) -> None:
-        """Leave a room; does nothing for one that it is not in.
-
-        The connection goes on, and what waits in the outbox is still sent.
-        """
-        if room in self._rooms:
-            self._rooms.discard(room)
-            self._keeper.leave(self, room)
-
-    async def send(self, message: Data) -> None:
-        """Send to this member alone, behind all that was broadcast before.
-
-        Returns as soon as the message is in the outbox; waits while that is full, whatever
-        the policy. A cancelled send sends nothing.
-
-        Raises:
-            MessageTooBig: if the message is larger than the outbox's ``max_bytes``.
-            TypeError: if the message is neither ``str`` nor ``bytes``.
-            WebSocketDisconnect: if the connection is over.
-        """
-        self._require_alive()
-        await self._keeper.flushed()
-        try:
-            await self._outbox.send(Prepared(message))
-        except anyio.ClosedResourceError:
-            assert self._end is not None  # the outbox closes with the member
-            raise WebSocketDisconnect(*self._end) from None
-        self._keeper.schedule(self)
-
-    def statistics(self) -> OutboxStatistics:
-        """Look at its outbox as it is now."""
-        return self._outbox.statistics()
-
-    # -- For rooms, senders and the hub -------------------------------------------------
-
-    def offer(self, message: Prepared) -> Verdict:
-        """Queue a message, or let the policy speak; neither waits nor raises."""
-        verdict = self._outbox.offer(message)
+    def offer_to(self, member: Member) -> bool:
+        """Take it to a member's outbox; True when that may have something to send now."""
+        verdict = member.offer(self.message)
+        if verdict is QUEUED:
+            self.tally.members += 1
+            self.tally.sent += 1
+            return True
         if verdict.disconnect is not None:
-            self._keeper.expel(self, verdict.disconnect.code, verdict.disconnect.reason)
-        return verdict
+            if self._awaited and verdict.patience != 0:
+                self._hold(member, verdict.disconnect, verdict.patience)
+                return False
+            member.expel(*verdict.disconnect)
+        self.tally.count(verdict)
+        return verdict.disconnect is None  # a gap notice may be due, if nothing else
 
-    async def drain(self) -> None:
-        """Send all that waits. Called by one sender at a time."""
+    def _hold(self, member: Member, disconnect: tuple[int, str], patience: float | None) -> None:
+        deadline = math.inf if patience is None else anyio.current_time() + patience
+        ticket = member.stand_in_line(self.message)
+        self._held.append(_Held(member, ticket, deadline, disconnect))
+
+    def finish(self) -> None:
+        """Say that the flush is over."""
+        if self._flushed is not None:
+            self._flushed.set()
+
+    async def wait(self) -> Delivery:
+        """Wait until it is in the outbox of every member that is still there."""
+        assert self._flushed is not None
+        late = _Tally()
         try:
-            while (message := self._outbox.take()) is not None:
-                await self.socket.deliver(message.data)
-                self.progress += 1
-        except WebSocketDisconnect as end:
-            # Eagerly: its handler may not look for a long time.
-            self._keeper.forget(self, end.code, end.reason)
-        except Exception:
-            # Whatever a server throws: it is this connection's misfortune, nobody else's.
-            _logger.exception("Sending to %r failed", self)
-            self._keeper.expel(self, 1011, "")
+            await self._flushed.wait()
+            for held in self._held:
+                late.count(await _wait_for_room(held))
         finally:
-            if self._drained is not None:
-                self._drained.set()
-                self._drained = None
+            self._awaited = False
+            for held in self._held:
+                held.member.withdraw(held.ticket)
+            self.tally.add(late)
+            self.room_tally.add(late)
+        return Delivery(
+            self.tally.members, self.tally.sent, self.tally.dropped, self.tally.disconnected
+        )
 
-    async def wait_drained(self) -> None:
-        """Wait until nothing waits in the outbox, nor is in a sender's hands."""
-        while self.in_line:
-            if self._drained is None:
-                self._drained = anyio.Event()
-            await self._drained.wait()
 
-    def stalled(self) -> None:
-        """End it: its peer has not taken anything for ``stall_timeout``."""
-        self._keeper.expel(self, 1013, f"no progress for {self.stall_timeout:g} s")
-
-    def end(self, code: int, reason: str) -> bool:
-        """Leave all rooms and close the outbox; False when that was done before."""
-        if self._end is not None:
-            return False
-        self._end = (code, reason)
-        for room in self.rooms:
-            self.leave(room)
-        self._outbox.close()
-        return True
-
-    def _require_alive(self) -> None:
-        if self._end is not None:
-            raise WebSocketDisconnect(*self._end)
+async def _wait_for_room(held: _Held) -> Verdict:
+    with anyio.CancelScope(deadline=held.deadline):
+        await held.ticket.settled.wait()
+    if not held.ticket.settled.is_set():
+        held.member.expel(*held.disconnect)
+    if held.ticket.admitted:
+        return QUEUED
+    return Verdict(queued=False, disconnect=held.disconnect)
 
 
 class Room:
@@ -276,11 +175,12 @@ class Room:
         name: the name.
     """
 
-    __slots__ = ("_gathered", "_members", "_published", "name")
+    __slots__ = ("_gathered", "_members", "_published", "_tally", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._published = 0
+        self._tally = _Tally()
         # Each member with the number of broadcasts before it entered: a broadcast that is
         # still to be flushed is not for those who came later.
         self._members: dict[Member, int] = {}
@@ -297,6 +197,16 @@ class Room:
         """The members at this moment, in the order in which they entered."""
         return tuple(self._members)
 
+    def statistics(self) -> RoomStatistics:
+        """Look at the room as it is now."""
+        return RoomStatistics(
+            members=len(self._members),
+            broadcasts=self._published,
+            sent=self._tally.sent,
+            dropped=self._tally.dropped,
+            disconnected=self._tally.disconnected,
+        )
+
     # -- For the hub --------------------------------------------------------------------
 
     def add(self, member: Member) -> None:
@@ -310,6 +220,7 @@ class Room:
     def publish(self, broadcast: Broadcast) -> bool:
         """Append a broadcast; True when it is the first since the last flush."""
         self._published += 1
+        broadcast.room_tally = self._tally
         self._gathered.append((self._published, broadcast))
         return len(self._gathered) == 1
 
@@ -343,12 +254,11 @@ class Room:
             if since is None:  # it left since the flush began, or was made to
                 return False
             if number > since and member not in broadcast.exclude:
-                verdict = member.offer(broadcast.message)
-                broadcast.count(verdict)
-                queued = queued or verdict.queued
+                queued = broadcast.offer_to(member) or queued
         return queued
 
     def abandon(self, gathered: list[tuple[int, Broadcast]] | None = None) -> None:
         """Finish broadcasts, whether or not they have reached everybody."""
         for _, broadcast in self._gathered if gathered is None else gathered:
+            self._tally.add(broadcast.tally)
             broadcast.finish()

@@ -7,24 +7,32 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hubbub import Disconnect, DropOldest
-from hubbub.outbox import QUEUED, Outbox
+from hubbub import Coalesce, Disconnect, DropNewest, DropOldest
+from hubbub.outbox import QUEUED, Outbox, Policy
 from hubbub.prepared import Prepared
 
-MESSAGES = st.one_of(st.text(max_size=6), st.binary(max_size=12))
+MESSAGES = st.one_of(st.text("abc", max_size=6), st.binary(max_size=12))
 
 
 def size(data: str | bytes) -> int:
     return len(data.encode() if isinstance(data, str) else data)
 
 
+def key(data: str | bytes) -> str | None:
+    """Texts have their first character for a key, binary messages and empty ones have none."""
+    return data[0] if isinstance(data, str) and data else None
+
+
+COALESCE = Coalesce(key)
+
+
 class OutboxMachine(RuleBasedStateMachine):
     @initialize(
-        policy=st.sampled_from([Disconnect(), DropOldest()]),
+        policy=st.sampled_from([Disconnect(), DropOldest(), DropNewest(), COALESCE]),
         capacity=st.integers(1, 5),
         max_bytes=st.integers(1, 30),
     )
-    def start(self, policy: Disconnect | DropOldest, capacity: int, max_bytes: int) -> None:
+    def start(self, policy: Policy, capacity: int, max_bytes: int) -> None:
         self.policy, self.capacity, self.max_bytes = policy, capacity, max_bytes
         self.outbox = Outbox(policy, capacity, max_bytes)
         self.model: list[str | bytes] = []
@@ -43,11 +51,23 @@ class OutboxMachine(RuleBasedStateMachine):
             assert verdict is QUEUED
             self.model.append(data)
         elif self.policy == Disconnect():
-            assert verdict.disconnect is self.policy
+            assert verdict.disconnect == (1013, "slow consumer")
             assert not verdict.queued
             self.refused += 1
-        elif size(data) > self.max_bytes:
+        elif size(data) > self.max_bytes or self.policy == DropNewest():
             assert (verdict.queued, verdict.dropped) == (False, 1)
+        elif self.policy == COALESCE:
+            before = [*self.model, data]
+            self.model = []
+            for waiting in before:
+                [*others] = (each for each in self.model if key(each) == key(waiting))
+                if others and key(waiting) is not None:
+                    self.model[self.model.index(others[0])] = waiting
+                else:
+                    self.model.append(waiting)
+            while len(self.model) > self.capacity or sum(map(size, self.model)) > self.max_bytes:
+                self.model.pop(0)
+            assert verdict.dropped == len(before) - len(self.model)
         else:
             dropped = 0
             while not self.fits(data):

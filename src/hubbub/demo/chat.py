@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hubbub.hub import Hub
-    from hubbub.room import Member
+    from hubbub.member import Member
     from hubbub.types import Data
     from hubbub.websocket import WebSocket
 

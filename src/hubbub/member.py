@@ -1,0 +1,250 @@
+"""Member: a connection in the rooms of a hub, and the way from its outbox to its socket.
+
+What a member needs of its connection (Socket) and of the hub (Keeper) is said here, as
+protocols. No room and no task lives here. Made by the hub.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+
+from hubbub.codecs import json
+from hubbub.exceptions import WebSocketDisconnect
+from hubbub.outbox import Verdict
+from hubbub.prepared import Prepared
+
+if TYPE_CHECKING:
+    from hubbub.outbox import Outbox, OutboxStatistics, Ticket
+    from hubbub.types import Data
+
+__all__ = ("Keeper", "Member", "Socket")
+
+_logger = logging.getLogger("hubbub")
+
+
+class Socket(Protocol):
+    """What a member needs of its connection."""
+
+    async def deliver(self, data: Data) -> None:
+        """Send a message; raises ``WebSocketDisconnect`` when the peer has gone."""
+        ...
+
+    async def disconnect(self, code: int, reason: str = "") -> None:
+        """Close, and let whoever receives from the connection know."""
+        ...
+
+
+class Keeper(Protocol):
+    """What a member asks of whoever keeps it and its rooms."""
+
+    def enter(self, member: Member, room: str) -> None:
+        """Put a member into a room."""
+        ...
+
+    def leave(self, member: Member, room: str) -> None:
+        """Take a member out of a room."""
+        ...
+
+    def schedule(self, member: Member) -> None:
+        """See to it that the member is drained."""
+        ...
+
+    async def flushed(self) -> None:
+        """Wait until all that was broadcast before this call is in the outboxes."""
+        ...
+
+    def note_dropped(self, member: Member, count: int) -> None:
+        """Hear that messages to a member were dropped."""
+        ...
+
+    def expel(self, member: Member, code: int, reason: str) -> None:
+        """End the member, and close its connection."""
+        ...
+
+    def forget(self, member: Member, code: int, reason: str) -> None:
+        """End the member; its connection is over, or not the keeper's business."""
+        ...
+
+
+class Member:
+    """A connection in the rooms of a hub, with one outbox for all of them.
+
+    Made by ``Hub.join``.
+
+    Attributes:
+        data: what the application attached to it.
+        socket: its connection.
+        stall_timeout: seconds without progress after which it is disconnected.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_drained",
+        "_end",
+        "_gap",
+        "_keeper",
+        "_outbox",
+        "_rooms",
+        "data",
+        "in_line",
+        "progress",
+        "socket",
+        "stall_timeout",
+    )
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        socket: Socket,
+        outbox: Outbox,
+        *,
+        stall_timeout: float | None,
+        gap: bool,
+        data: Any,
+    ) -> None:
+        self._keeper = keeper
+        self.socket = socket
+        self._outbox = outbox
+        self._rooms: set[str] = set()
+        self._gap = gap
+        self._end: tuple[int, str] | None = None
+        self._drained: anyio.Event | None = None
+        self.data = data
+        self.in_line = False
+        self.progress = 0
+        self.stall_timeout = stall_timeout
+
+    def __repr__(self) -> str:
+        return f"<Member {self.data!r} in {sorted(self._rooms)}>"
+
+    @property
+    def rooms(self) -> frozenset[str]:
+        """The names of the rooms that it is in."""
+        return frozenset(self._rooms)
+
+    def join(self, room: str) -> None:
+        """Enter another room; does nothing for one that it is in.
+
+        Raises:
+            WebSocketDisconnect: if the member's time is over.
+        """
+        self._require_alive()
+        if room not in self._rooms:
+            self._keeper.enter(self, room)
+            self._rooms.add(room)
+
+    def leave(self, room: str) -> None:
+        """Leave a room; does nothing for one that it is not in.
+
+        The connection goes on, and what waits in the outbox is still sent.
+        """
+        if room in self._rooms:
+            self._rooms.discard(room)
+            self._keeper.leave(self, room)
+
+    async def send(self, message: Data) -> None:
+        """Send to this member alone, behind all that was broadcast before.
+
+        Returns as soon as the message is in the outbox; waits while that is full, whatever
+        the policy. A cancelled send sends nothing.
+
+        Raises:
+            MessageTooBig: if the message is larger than the outbox's ``max_bytes``.
+            TypeError: if the message is neither ``str`` nor ``bytes``.
+            WebSocketDisconnect: if the connection is over.
+        """
+        self._require_alive()
+        await self._keeper.flushed()
+        try:
+            await self._outbox.send(Prepared(message))
+        except anyio.ClosedResourceError:
+            assert self._end is not None  # the outbox closes with the member
+            raise WebSocketDisconnect(*self._end) from None
+        self._keeper.schedule(self)
+
+    def statistics(self) -> OutboxStatistics:
+        """Look at its outbox as it is now."""
+        return self._outbox.statistics()
+
+    # -- For rooms, senders and the hub -------------------------------------------------
+
+    def offer(self, message: Prepared) -> Verdict:
+        """Queue a message, or let the policy speak. Neither waits nor raises."""
+        try:
+            verdict = self._outbox.offer(message)
+        except Exception:
+            # A policy of the application's own. It is this member's misfortune, nobody else's.
+            _logger.exception("The policy of %r failed", self)
+            return Verdict(queued=False, disconnect=(1011, ""))
+        if verdict.dropped:
+            self._keeper.note_dropped(self, verdict.dropped)
+        return verdict
+
+    def stand_in_line(self, message: Prepared) -> Ticket:
+        """Let a message that does not fit come before all later ones."""
+        return self._outbox.stand_in_line(message)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Give up a message that stands in line, unless it is in the outbox by now."""
+        if not ticket.settled.is_set():
+            self._outbox.withdraw(ticket)
+            self._keeper.note_dropped(self, 1)
+
+    def expel(self, code: int, reason: str) -> None:
+        """End the member, and its connection."""
+        self._keeper.expel(self, code, reason)
+
+    async def drain(self) -> None:
+        """Send all that waits. Called by one sender at a time."""
+        try:
+            while True:
+                if self._gap and (missed := self._outbox.take_missed()):
+                    await self.socket.deliver(_gap_notice(missed))
+                message = self._outbox.take()
+                if message is None:
+                    break
+                await self.socket.deliver(message.data)
+                self.progress += 1
+        except WebSocketDisconnect as end:
+            # Eagerly: its handler may not look for a long time.
+            self._keeper.forget(self, end.code, end.reason)
+        except Exception:
+            # Whatever a server throws: it is this connection's misfortune, nobody else's.
+            _logger.exception("Sending to %r failed", self)
+            self._keeper.expel(self, 1011, "")
+        finally:
+            if self._drained is not None:
+                self._drained.set()
+                self._drained = None
+
+    async def wait_drained(self) -> None:
+        """Wait until nothing waits in the outbox, nor is in a sender's hands."""
+        while self.in_line:
+            if self._drained is None:
+                self._drained = anyio.Event()
+            await self._drained.wait()
+
+    def stalled(self) -> None:
+        """End it: its peer has not taken anything for ``stall_timeout``."""
+        self._keeper.expel(self, 1013, f"no progress for {self.stall_timeout:g} s")
+
+    def end(self, code: int, reason: str) -> bool:
+        """Leave all rooms and close the outbox; False when that was done before."""
+        if self._end is not None:
+            return False
+        self._end = (code, reason)
+        for room in self.rooms:
+            self.leave(room)
+        self._outbox.close()
+        return True
+
+    def _require_alive(self) -> None:
+        if self._end is not None:
+            raise WebSocketDisconnect(*self._end)
+
+
+def _gap_notice(missed: int) -> str:
+    return json.encode({"type": "gap", "payload": {"missed": missed}})
