@@ -877,6 +877,7 @@ class TestClosing:
     ) -> None:
         monkeypatch.setattr(module, "_DRAIN", 0)
         monkeypatch.setattr(module, "_CLOSE_TIMEOUT", 0)
+        monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", 1)  # a flush takes long
         peers = [Peer() for _ in range(100)]
         deliveries: list[Delivery] = []
 
