@@ -2,6 +2,7 @@
 
 HubbubError
 ├── WebSocketDisconnect    the connection is over: code and reason say how
+├── ClientDisconnected     an application sent to a peer that is gone (ASGI's OSError)
 ├── HandshakeError         a server did not open the WebSocket that a client asked for
 ├── MessageTooBig          a message is larger than a bound that was set for it
 └── DecodeError            a message is not what it says it is
@@ -17,7 +18,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ("DecodeError", "HandshakeError", "HubbubError", "MessageTooBig", "WebSocketDisconnect")
+__all__ = (
+    "ClientDisconnected",
+    "DecodeError",
+    "HandshakeError",
+    "HubbubError",
+    "MessageTooBig",
+    "WebSocketDisconnect",
+)
 
 
 class HubbubError(Exception):
@@ -40,6 +48,25 @@ class WebSocketDisconnect(HubbubError):
 
     def __reduce__(self) -> tuple[type[WebSocketDisconnect], tuple[int, str]]:
         # Exception would rebuild itself from the message instead of code and reason.
+        return type(self), (self.code, self.reason)
+
+
+class ClientDisconnected(HubbubError, OSError):
+    """An application sent to a peer that is gone (ASGI 2.4: a subclass of OSError).
+
+    Raised by our server's ``send``; an application may let it pass.
+
+    Attributes:
+        code: the close code, as in the ``websocket.disconnect`` event.
+        reason: the close reason.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"The peer is gone: code={code}, reason={reason}")
+        self.code = code
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ClientDisconnected], tuple[int, str]]:
         return type(self), (self.code, self.reason)
 
 

@@ -1,18 +1,22 @@
-"""Prepared: one message, made ready once, for however many peers it goes to.
+"""Prepared: one message, made ready once, for however many peers it goes to; and Outlet.
 
-No queue and no connection lives here. Made by whoever sends into an outbox.
+No queue and no connection lives here. Made by whoever sends into an outbox; an Outlet is
+what a server of ours offers to whoever has prepared messages.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from hubbub.types import Data
 
-__all__ = ("Prepared",)
+__all__ = ("OUTLET", "Outlet", "Prepared")
+
+OUTLET = "hubbub.outlet"
+"""The ASGI extension under which a server offers a connection's ``Outlet``."""
 
 
 class Prepared:
@@ -50,3 +54,27 @@ class Prepared:
         except KeyError:
             key = self._keys[function] = function(self.data)
             return key
+
+
+class Outlet(Protocol):
+    """The short way to a connection's socket, past ASGI's events.
+
+    It may be used once the application has accepted the connection.
+    """
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be sent, now or ever again."""
+        ...
+
+    def try_send(self, prepared: Prepared) -> bool:
+        """Send a message now, or not at all.
+
+        Returns:
+            False when older messages still wait for the peer to read, or when it is closed.
+        """
+        ...
+
+    async def writable(self) -> None:
+        """Wait until ``try_send`` is worth trying again, or until it is closed."""
+        ...

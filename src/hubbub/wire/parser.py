@@ -111,6 +111,11 @@ class Parser:
         self._split = b""  # the beginning of a character that is not whole
         self._empty = 0
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether bytes were fed that are not parsed: frames, or the beginning of one."""
+        return self._pos < len(self._data)
+
     def feed(self, data: bytes) -> None:
         """Take what came from the socket."""
         if self._data:  # what is left is at most a header, or a control frame

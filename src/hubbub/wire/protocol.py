@@ -152,6 +152,11 @@ class Protocol:
 
     # Receiving
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether bytes were received that ``next_event`` has not looked at yet."""
+        return self._parser is not None and self._parser.has_pending
+
     def receive_data(self, data: bytes) -> None:
         """Take what came from the socket; what comes after the end is thrown away (§5.5.1)."""
         if self._parser is not None:

@@ -1,0 +1,123 @@
+"""Opening: one connection's handshake, judged by the server's configuration.
+
+Between the request's bytes and the first frame; no I/O lives here. A connection begins as
+HTTP: what is to become of a request that wants no WebSocket is decided here. Used by
+connection, and dropped once the answer is out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hubbub.wire.deflate import negotiate
+from hubbub.wire.frames import Role
+from hubbub.wire.handshake import Refusal, ServerHandshake, UpgradeRequest
+from hubbub.wire.headers import field_values
+from hubbub.wire.protocol import Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hubbub.ws_bridge.config import Config
+
+__all__ = ("Opening",)
+
+
+class Opening:
+    """The handshake of one connection.
+
+    Attributes:
+        responding: whether the answer has begun, and is not 101.
+    """
+
+    __slots__ = ("_config", "_early", "_handshake", "_request", "responding")
+
+    def __init__(self, config: Config) -> None:
+        self.responding = False
+        self._config = config
+        self._handshake = ServerHandshake(max_size=config.max_handshake_size)
+        self._request: UpgradeRequest | None = None  # once it is whole
+        self._early = 0
+
+    @property
+    def request(self) -> UpgradeRequest:
+        """The request, once it is whole and found valid."""
+        assert self._request is not None
+        return self._request
+
+    def receive_data(self, data: bytes) -> UpgradeRequest | Refusal | None:
+        """Take what came from the peer.
+
+        Returns:
+            The request, or what to refuse it with; None while it is not whole. What comes
+            after it is kept for the protocol; for a while.
+        """
+        if self._request is not None:
+            # A client has to wait for the answer before it sends (RFC 6455 §4.1).
+            self._early += len(data)
+            if self._early > self._config.max_handshake_size:
+                return Refusal(400, "Expected no frames before the answer")
+        request = self._handshake.receive_data(data)
+        if isinstance(request, UpgradeRequest):
+            self._request = request
+            return self._judge_origin(request) or request
+        return request
+
+    def _judge_origin(self, request: UpgradeRequest) -> Refusal | None:
+        """Keep other sites' pages out: browsers say which one is asking (RFC 6455 §10.2)."""
+        if self._config.origins is None:
+            return None
+        origins = field_values(request.headers, b"origin")
+        if len(origins) < 2 and (origins[0] if origins else None) in self._config.origins:
+            return None
+        return Refusal(403, "Expected another Origin")
+
+    def accept(
+        self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]
+    ) -> tuple[bytes, Protocol]:
+        """Build the response 101, and the protocol that begins after it.
+
+        Raises:
+            ValueError: if a header may not stand in the response.
+        """
+        config = self._config
+        deflate = negotiate(self.request.extensions) if config.deflate else None
+        response = self._handshake.accept(
+            self.request,
+            subprotocol=subprotocol,
+            deflate=deflate,
+            headers=self._with_server(headers),
+        )
+        protocol = Protocol(Role.SERVER, max_message_size=config.max_message_size, deflate=deflate)
+        protocol.receive_data(self._handshake.trailing_data)
+        return response, protocol
+
+    def refuse(self, refusal: Refusal) -> bytes:
+        """Build a whole response that refuses the request, or what came instead of one."""
+        self.responding = True
+        return self._handshake.refuse(replace(refusal, headers=self._with_server(refusal.headers)))
+
+    def start_response(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Build the head of the application's own response.
+
+        Raises:
+            ValueError: if a header may not stand in the response.
+        """
+        head = self._handshake.start_response(status, self._with_server(headers))
+        self.responding = True
+        return head
+
+    def send_body(self, data: bytes, *, more: bool) -> bytes:
+        """Build a part of the application's own response.
+
+        Raises:
+            RuntimeError: if it is not of the length that the headers say.
+        """
+        return self._handshake.send_body(data, more=more)
+
+    def _with_server(self, headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+        name = self._config.server_header
+        if name is None or any(key.lower() == b"server" for key, _ in headers):
+            return headers
+        return [*headers, (b"server", name.encode())]

@@ -1,0 +1,65 @@
+"""SocketStream: a socket as a stream of anyio's, for TLS to be put upon.
+
+It owns no policy and no protocol. Used by server, where a configuration asks for TLS.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import ByteStream, SocketAttribute
+
+from hubbub.ws_bridge.transport import SocketTransport
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+__all__ = ("SocketStream",)
+
+
+class SocketStream(ByteStream):
+    """A connected socket that nobody else reads, writes or closes."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Take over a connected socket.
+
+        Raises:
+            OSError: if it is not connected, or not any more.
+        """
+        self._sock = sock
+        self._transport = SocketTransport(sock)
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Receive what comes next; always at most a chunk of the transport's."""
+        while True:
+            await self._transport.wait_readable()
+            data = self._transport.try_receive()
+            if data:
+                return data
+            if data is not None:
+                raise anyio.EndOfStream
+
+    async def send(self, item: bytes) -> None:
+        """Send all of it."""
+        rest = memoryview(item)
+        while rest:
+            await self._transport.wait_writable()
+            rest = rest[self._transport.try_send(rest) :]
+
+    async def send_eof(self) -> None:
+        """Send nothing more."""
+        self._transport.send_eof()
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        self._transport.close()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """Who is at the two ends."""
+        return {
+            SocketAttribute.remote_address: self._sock.getpeername,
+            SocketAttribute.local_address: self._sock.getsockname,
+        }

@@ -1,0 +1,292 @@
+"""Transports: a peer's bytes as non-blocking tries, and waiting for the next one to be worth it.
+
+Two of a kind: over a socket of our own, and over any ``ByteStream`` of anyio (TLS, UNIX,
+memory). What the bytes mean is not known here. Used by connection and its writer.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+import anyio
+from anyio.abc import SocketAttribute
+from anyio.streams.tls import TLSAttribute
+
+from hubbub._tasks import create_task_group
+from hubbub.ws_bridge.scope import Endpoint, endpoint
+
+if TYPE_CHECKING:
+    import socket
+
+    from anyio.abc import ByteStream
+
+__all__ = ("CHUNK", "SocketTransport", "StreamTransport", "Transport")
+
+CHUNK: Final = 64 * 1024  # bytes that are received at once
+
+
+class Transport(Protocol):
+    """One peer's bytes, both ways.
+
+    ``try_*`` never wait. Whatever the world does to a connection looks like its end: ``b""``
+    when receiving, ``anyio.BrokenResourceError`` when sending. Only one task at a time may
+    wait in each direction; ``close`` wakes both.
+    """
+
+    client: Endpoint
+    server: Endpoint
+    secure: bool
+    closed: bool
+
+    @property
+    def unsent(self) -> bool:
+        """Whether bytes that were taken by ``try_send`` are still held here."""
+        ...
+
+    def try_receive(self) -> bytes | None:
+        """Take what has come, at most CHUNK; ``b""`` at the end, None when there is nothing."""
+        ...
+
+    async def wait_readable(self) -> None:
+        """Wait until ``try_receive`` has something; ``ClosedResourceError`` after ``close``."""
+        ...
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        """Send what can be sent now; return how much of it, perhaps 0.
+
+        Raises:
+            anyio.BrokenResourceError: if nothing can be sent any more.
+        """
+        ...
+
+    async def wait_writable(self) -> None:
+        """Wait until ``try_send`` takes something; ``ClosedResourceError`` after ``close``."""
+        ...
+
+    def send_eof(self) -> None:
+        """Tell the peer that nothing more comes, after what was sent."""
+        ...
+
+    def finish(self) -> None:
+        """Close, after what was sent."""
+        ...
+
+    def close(self) -> None:
+        """Close now, whatever is still on its way. Closing twice does nothing."""
+        ...
+
+
+class SocketTransport:
+    """A socket that nobody else reads, writes or closes.
+
+    Waiting by ``anyio.wait_readable`` costs half of what anyio's own stream does on asyncio,
+    and a third less on trio (measured).
+    """
+
+    __slots__ = ("_sock", "client", "closed", "secure", "server")
+
+    unsent = False  # the kernel has it
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Take over a connected socket of TCP or UNIX.
+
+        Raises:
+            OSError: if it is not connected, or not any more.
+        """
+        sock.setblocking(False)
+        self._sock = sock
+        self.client = endpoint(sock.getpeername())
+        self.server = endpoint(sock.getsockname())
+        self.secure = False
+        self.closed = False
+
+    def try_receive(self) -> bytes | None:
+        """Take what has come."""
+        try:
+            return self._sock.recv(CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return b""
+
+    async def wait_readable(self) -> None:
+        """Wait until there is something to take."""
+        if self.closed:
+            raise anyio.ClosedResourceError
+        await anyio.wait_readable(self._sock)
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        """Send what the kernel has room for."""
+        try:
+            return self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            raise anyio.BrokenResourceError from error
+
+    async def wait_writable(self) -> None:
+        """Wait until the kernel has room."""
+        if self.closed:
+            raise anyio.ClosedResourceError
+        await anyio.wait_writable(self._sock)
+
+    def send_eof(self) -> None:
+        """Shut the sending side down."""
+        with suppress(OSError):  # it is gone already
+            self._sock.shutdown(1)
+
+    def finish(self) -> None:
+        """Close: the kernel delivers what was sent."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket, and wake whoever waits for it."""
+        if not self.closed:
+            self.closed = True
+            anyio.notify_closing(self._sock)  # else they would wait for ever
+            self._sock.close()
+
+
+class StreamTransport:
+    """Any byte stream, with a task that reads ahead of us and one that writes behind us.
+
+    The stream's own ``receive`` and ``send`` are called by those two tasks only, which
+    nobody's cancellation reaches but that of ``run``'s caller: half a frame is never followed
+    by anything else.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_feed",
+        "_finishing",
+        "_head",
+        "_outgoing",
+        "_scope",
+        "_stream",
+        "_taken",
+        "_wakeup",
+        "client",
+        "closed",
+        "secure",
+        "server",
+    )
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._feed, self._chunks = anyio.create_memory_object_stream[bytes](1)
+        self._head: bytes | None = None
+        self._outgoing: bytes | memoryview = b""
+        self._finishing = ""
+        self._wakeup = anyio.Event()  # for the writer
+        self._taken = anyio.Event()  # by the writer: there is room again
+        self._scope = anyio.CancelScope()
+        self.client = endpoint(stream.extra(SocketAttribute.remote_address, None))
+        self.server = endpoint(stream.extra(SocketAttribute.local_address, None))
+        self.secure = stream.extra(TLSAttribute.ssl_object, None) is not None
+        self.closed = False
+
+    @property
+    def unsent(self) -> bool:
+        """Whether the writer has something in hand."""
+        return bool(self._outgoing)
+
+    async def run(self) -> None:
+        """Move bytes until the transport is closed, then close the stream."""
+        try:
+            with self._scope:
+                async with create_task_group() as tasks:
+                    tasks.start_soon(self._read)
+                    tasks.start_soon(self._write)
+        finally:
+            self.close()
+            await anyio.aclose_forcefully(self._stream)
+
+    async def _read(self) -> None:
+        with self._feed, suppress(anyio.EndOfStream, anyio.BrokenResourceError, OSError):
+            while True:
+                await self._feed.send(await self._stream.receive(CHUNK))
+
+    async def _write(self) -> None:
+        while True:
+            while not self._outgoing and not self._finishing:
+                self._wakeup = anyio.Event()
+                await self._wakeup.wait()
+            try:
+                await self._write_once()
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+                self.close()
+
+    async def _write_once(self) -> None:
+        if self._outgoing:
+            await self._stream.send(bytes(self._outgoing))
+            self._outgoing = b""
+            self._taken.set()
+            return
+        finishing, self._finishing = self._finishing, ""
+        if finishing == "eof":
+            with suppress(NotImplementedError):  # TLS has no half of a connection
+                await self._stream.send_eof()
+                return
+        self.close()
+
+    def try_receive(self) -> bytes | None:
+        """Take the next chunk that was read."""
+        head, self._head = self._head, None
+        if head is not None:
+            return head
+        try:
+            return self._chunks.receive_nowait()
+        except anyio.WouldBlock:
+            return None
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            return b""
+
+    async def wait_readable(self) -> None:
+        """Wait until the reader has something."""
+        if self.closed:
+            raise anyio.ClosedResourceError
+        if self._head is None:
+            try:
+                self._head = await self._chunks.receive()
+            except anyio.EndOfStream:
+                self._head = b""
+        if self.closed:
+            raise anyio.ClosedResourceError
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        """Give the writer all of it, or nothing while it is busy."""
+        if self.closed:
+            raise anyio.BrokenResourceError
+        if self._outgoing:
+            return 0
+        self._outgoing = data
+        self._wakeup.set()
+        return len(data)
+
+    async def wait_writable(self) -> None:
+        """Wait until the writer is free."""
+        while self._outgoing and not self.closed:
+            self._taken = anyio.Event()
+            await self._taken.wait()
+        if self.closed:
+            raise anyio.ClosedResourceError
+
+    def send_eof(self) -> None:
+        """Let the writer end the sending side when it is free."""
+        self._finishing = "eof"
+        self._wakeup.set()
+
+    def finish(self) -> None:
+        """Let the writer close when it is free."""
+        self._finishing = "close"
+        self._wakeup.set()
+
+    def close(self) -> None:
+        """Stop both tasks, and wake whoever waits."""
+        if not self.closed:
+            self.closed = True
+            self._scope.cancel()
+            self._feed.close()
+            self._chunks.close()
+            self._taken.set()
