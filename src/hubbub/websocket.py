@@ -36,8 +36,9 @@ from hubbub.datastructures import (
     state_from_scope,
     url_from_scope,
 )
-from hubbub.exceptions import WebSocketDisconnect
+from hubbub.exceptions import ClientDisconnected, WebSocketDisconnect
 from hubbub.inbox import Inbox
+from hubbub.prepared import OUTLET
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -72,7 +73,8 @@ class WebSocket:
 
     Inside ``async with ws`` the connection is accepted on enter and closed on exit (1000;
     1011 when the body raised, 1001 when it was cancelled), and a reader that the block owns
-    notices when the peer goes, so that a send raises even where the server says nothing.
+    notices when the peer goes, so that a send raises even where the server says nothing. On
+    hubbub's own server there is no such reader, because the server notices.
     Without it, ``accept``, ``receive_*``, ``send_*`` and ``close`` go to the server one by
     one, and only a receive learns that the peer has gone.
 
@@ -91,6 +93,7 @@ class WebSocket:
         "_connect_seen",
         "_connection_state",
         "_ended_here",
+        "_entered",
         "_headers",
         "_inbox",
         "_query_params",
@@ -124,6 +127,7 @@ class WebSocket:
         self._connection_state = WebSocketState.CONNECTING
         self._connect_seen = False
         self._ended_here = False
+        self._entered = False
         self._close_code: int | None = None
         self._close_reason: str | None = None
         self._accepted_subprotocol: str | None = None
@@ -337,11 +341,16 @@ class WebSocket:
             await self._send_close(code, reason)
 
     async def __aenter__(self) -> Self:
-        if self._session is not None:
+        if self._entered:
             raise RuntimeError("Cannot enter: this WebSocket has been entered already")
-        session = self._run_session()
-        await session.__aenter__()
-        self._session = session
+        if self._connection_state is WebSocketState.CONNECTING:
+            await self.accept()
+        # A server with an outlet notices by itself when the peer goes, and says so in a send.
+        if OUTLET not in (self._scope.get("extensions") or ()):
+            session = self._read_ahead()
+            await session.__aenter__()
+            self._session = session
+        self._entered = True
         return self
 
     async def __aexit__(
@@ -350,27 +359,32 @@ class WebSocket:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        assert self._session is not None
+        if self._session is None:
+            await self._leave(exc)
+            return None
         return await self._session.__aexit__(exc_type, exc, traceback)
 
     @asynccontextmanager
-    async def _run_session(self) -> AsyncGenerator[None]:
-        if self._connection_state is WebSocketState.CONNECTING:
-            await self.accept()
+    async def _read_ahead(self) -> AsyncGenerator[None]:
         with Inbox() as self._inbox:
             async with create_task_group() as tasks:
                 tasks.start_soon(self._inbox.fill, self._next_event)
-                code = 1011
+                error: BaseException | None = None
                 try:
                     yield
-                    code = 1000
-                except anyio.get_cancelled_exc_class():
-                    code = 1001
+                except BaseException as raised:
+                    error = raised
                     raise
                 finally:
-                    with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-                        await self._close_or_wait(code)
+                    await self._leave(error)
                     tasks.cancel_scope.cancel()
+
+    async def _leave(self, error: BaseException | None) -> None:
+        code = 1000
+        if error is not None:
+            code = 1001 if isinstance(error, anyio.get_cancelled_exc_class()) else 1011
+        with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+            await self._close_or_wait(code)
 
     async def _close_or_wait(self, code: int) -> None:
         await self.close(code)
@@ -598,6 +612,8 @@ class WebSocket:
         except Exception as error:
             if not _means_gone(error):
                 raise
+            if isinstance(error, ClientDisconnected):  # our own server knows more
+                self._end(error.code, error.reason)
             self._end(ABNORMAL, "")
             raise self._disconnected() from error
         except anyio.get_cancelled_exc_class():
