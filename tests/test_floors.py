@@ -44,6 +44,8 @@ def room(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
+TOOLKIT = {"websocket", "outbox", "room", "hub", "senders", "inbox", "app"}
+WIRE = {"wire", "ws_bridge"}
 FILES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 IMPORTS = {
     module: {
@@ -64,6 +66,12 @@ def test_imports_go_down(module: str) -> None:
     for imported in IMPORTS[module] - {module}:
         if room(imported) != room(module):
             assert FLOORS[room(imported)] <= FLOORS[room(module)], f"{module} -> {imported}"
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_the_wings_do_not_import_each_other(module: str) -> None:
+    other = WIRE if room(module) in TOOLKIT else TOOLKIT if room(module) in WIRE else set()
+    assert not {room(imported) for imported in IMPORTS[module]} & other
 
 
 def test_there_are_no_circles() -> None:

@@ -20,7 +20,6 @@ from hubbub.exceptions import ClientDisconnected, WebSocketDisconnect
 from hubbub.prepared import OUTLET
 from hubbub.wire.events import Close, Ping
 from hubbub.wire.handshake import Refusal, UpgradeRequest
-from hubbub.wire.protocol import State
 from hubbub.ws_bridge.channels import create_ws_receive, create_ws_send
 from hubbub.ws_bridge.opening import Opening
 from hubbub.ws_bridge.scope import build_ws_scope
@@ -149,7 +148,7 @@ class Connection:
     def _refuse(self, refusal: Refusal, code: int = ABNORMAL) -> None:
         assert self._opening is not None
         if self._opening.responding:  # half an answer cannot be taken back
-            self.transport.close()
+            self.writer.finish(self.transport.finish)
         else:
             self.writer.write(self._opening.refuse(refusal))
             self.writer.finish(self.transport.send_eof)
@@ -348,8 +347,7 @@ class Connection:
 
     def _meet_close(self, protocol: Protocol, close: Close) -> None:
         """Answer the peer's close frame, or its fault."""
-        if protocol.state is State.CLOSE_DUE:
-            self.writer.write(protocol.send_close())
+        self.writer.write(protocol.send_close())
         if close.failed:
             # It has not read that yet, and may still be sending. Closed now, the socket would
             # answer with a reset, which overtakes the close frame.
@@ -389,9 +387,8 @@ class Connection:
         self.writer.write(self._protocol.send_ping())
 
     def lose(self, code: int, reason: str) -> None:
-        """Give the peer up: it does not do its part."""
-        if self.phase is Phase.OPEN:
-            self._close(code, reason)
+        """Give an open connection up: the peer is not there."""
+        self._close(code, reason)
         self.transport.close()
 
     def shut_down(self, code: int, reason: str) -> None:

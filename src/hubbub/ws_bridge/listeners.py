@@ -64,14 +64,13 @@ async def open_sockets(
     return sockets
 
 
-def close_all(sockets: Sequence[socket.socket]) -> None:
-    """Close listening sockets, and remove the paths of UNIX ones."""
+def close_all(sockets: Sequence[socket.socket], uds: str | os.PathLike[str] | None = None) -> None:
+    """Close listening sockets, and remove the path that was made for one."""
     for sock in sockets:
-        path = sock.getsockname() if sock.family == socket.AF_UNIX else None
         sock.close()
-        if path:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+    if uds is not None:
+        with suppress(FileNotFoundError):
+            os.unlink(uds)
 
 
 def _open_tcp(family: int, address: tuple[object, ...]) -> socket.socket:

@@ -107,10 +107,10 @@ async def serve(
                         accepting.start_soon(accept, listener, server.take)
                     task_status.started([listener.getsockname() for listener in listeners])
             finally:
-                close_all(listeners)
+                close_all(listeners)  # before the connections end: nobody is to come back yet
                 server.stop()
     finally:
-        close_all(listeners)
+        close_all(listeners, uds)
 
 
 def run(

@@ -33,13 +33,11 @@ class SocketStream(ByteStream):
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive what comes next; always at most a chunk of the transport's."""
-        while True:
+        while (data := self._transport.try_receive()) is None:
             await self._transport.wait_readable()
-            data = self._transport.try_receive()
-            if data:
-                return data
-            if data is not None:
-                raise anyio.EndOfStream
+        if not data:
+            raise anyio.EndOfStream
+        return data
 
     async def send(self, item: bytes) -> None:
         """Send all of it."""

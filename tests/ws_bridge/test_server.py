@@ -1,0 +1,377 @@
+"""The server as a whole: where it listens, whom it refuses, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from anyio.streams.tls import TLSStream
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from hubbub.ws_bridge import run, serve, serve_connection
+from hubbub.ws_bridge.streams import SocketStream
+from tests.peer import eventually
+from tests.wire.frame import frame
+from tests.ws_bridge.peers import (
+    REQUEST,
+    Application,
+    Client,
+    linked,
+    served,
+    until_disconnect,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hubbub.types import Receive, Scope, Send
+
+
+async def test_ipv6() -> None:
+    app = Application()
+    async with anyio.create_task_group() as tasks:
+        [address] = await tasks.start(partial(serve, app, "::1", 0))
+        async with await anyio.connect_tcp("::1", address[1]) as stream:
+            await Client(stream).open()
+        assert app.scopes[0]["server"] == ("::1", address[1])
+        tasks.cancel_scope.cancel()
+    assert app.scopes[0]["client"][0] == "::1"
+
+
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    app, path = Application(), tmp_path / "sock"
+    async with anyio.create_task_group() as tasks:
+        assert await tasks.start(partial(serve, app, uds=path)) == [str(path)]
+        async with await anyio.connect_unix(path) as stream:
+            client = Client(stream)
+            await client.open()
+            await client.close()
+        tasks.cancel_scope.cancel()
+    assert app.scopes[0]["server"] == (str(path), None)
+    assert app.scopes[0]["client"] is None
+    assert not path.exists()
+
+
+async def test_ready_sockets() -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    async with anyio.create_task_group() as tasks:
+        [address] = await tasks.start(partial(serve, Application(), sockets=[sock]))
+        async with await anyio.connect_tcp(*address) as stream:
+            await Client(stream).open()
+        tasks.cancel_scope.cancel()
+    assert sock.fileno() == -1
+
+
+async def test_an_address_that_is_taken() -> None:
+    async with served(Application()) as (host, port):
+        with pytest.raises(OSError, match="in use"):
+            await serve(Application(), host, port)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout",
+         path / "key.pem", "-out", path / "cert.pem", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return path
+
+
+async def test_tls(certificate: Path) -> None:
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ours.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    theirs = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+    app = Application()
+    async with served(app, ssl=ours, handshake_timeout=0.5, close_timeout=0.1) as (host, port):
+        async with await anyio.connect_tcp(host, port) as stream:
+            await stream.send(b"GET / HTTP/1.1\r\n\r\n")  # no TLS
+            await Client(stream).rest()
+        async with await anyio.connect_tcp(host, port) as stream:
+            assert await Client(stream).rest() == b""  # no TLS in time
+        async with await anyio.connect_tcp(host, port):
+            pass  # nor any sign of it
+        async with await TLSStream.wrap(
+            await anyio.connect_tcp(host, port),
+            hostname="localhost",
+            ssl_context=theirs,
+            standard_compatible=False,
+        ) as stream:
+            client = Client(stream)
+            await client.open()
+            await client.say("x" * 500_000)
+            assert await client.hear() == "x" * 500_000
+            await client.stream.send(frame(0x81, b"\xff"))
+            assert (await client.closed())[0] == 1007
+    assert app.scopes[0]["scheme"] == "wss"
+    assert app.scopes[0]["client"][0] == "127.0.0.1"
+
+
+async def test_too_many_connections() -> None:
+    async with served(Application(), max_connections=1) as (host, port):
+        async with await anyio.connect_tcp(host, port) as stream:
+            await Client(stream).open()
+            async with await anyio.connect_tcp(host, port) as other:
+                client = Client(other)
+                await client.request()
+                assert (await client.rejected())[0] == 503
+        async with await anyio.connect_tcp(host, port) as stream:
+            client = Client(stream)
+            while True:  # until the server has seen the first one go
+                try:
+                    await client.open()
+                except AssertionError:
+                    client = Client(await anyio.connect_tcp(host, port))
+                else:
+                    break
+            await client.close()
+            await client.stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("origins", "header", "status"),
+    [
+        (None, b"https://evil.example", 101),
+        (["https://good.example"], b"https://good.example", 101),
+        (["https://good.example"], b"https://evil.example", 403),
+        (["https://good.example"], None, 403),
+        ([None], None, 101),
+    ],
+)
+async def test_origins(origins: Any, header: bytes | None, status: int) -> None:
+    extra = b"" if header is None else b"\r\nOrigin: " + header
+    async with linked("memory", Application(), origins=origins) as client:
+        await client.stream.send(REQUEST[:-4] + extra + b"\r\n\r\n")
+        assert (await client.stream.receive())[9:12] == b"%d" % status
+
+
+BAD = {
+    "plain HTTP": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+    "wrong version": (REQUEST.replace(b": 13", b": 8"), 426),
+    "method": (REQUEST.replace(b"GET", b"POST"), 405),
+    "no key": (REQUEST.replace(b"Sec-WebSocket-Key", b"X"), 400),
+    "short key": (REQUEST.replace(b"dGhlI", b"I"), 400),
+    "two hosts": (REQUEST.replace(b"Host: x", b"Host: x\r\nHost: y"), 400),
+    "no host": (REQUEST.replace(b"Host: x\r\n", b""), 400),
+    "a body": (REQUEST.replace(b"Host: x", b"Host: x\r\nContent-Length: 5"), 400),
+    "garbage": (b"\x16\x03\x01\r\n\r\n", 400),
+    "a large head": (REQUEST.replace(b"Host: x", b"Host: x\r\nX: " + b"y" * 70_000), 431),
+    "many headers": (REQUEST.replace(b"Host: x", b"Host: x" + b"\r\nX: y" * 200), 431),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_bad_requests(link: str, name: str) -> None:
+    request, status = BAD[name]
+    app = Application()
+    async with linked(link, app) as client:
+        answer = await client.exchange(request)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), answer
+    assert b"server: hubbub" in head.lower()
+    assert body.count(b"\n") == 1
+    assert not app.scopes
+
+
+async def test_no_server_header() -> None:
+    async with linked("memory", Application(), server_header=None) as client:
+        assert b"server:" not in (await client.exchange(b"GET / HTTP/1.1\r\n\r\n")).lower()
+
+
+async def test_cancelling_the_server_closes_with_1012() -> None:
+    """Those without a request are closed, those without an answer refused."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        apps = {"/accept": accepting, "/close": leaving}
+        await apps.get(scope.get("path", ""), waiting)(scope, receive, send)
+
+    async def leave(_receive: Receive, _send: Send) -> None:
+        pass
+
+    leaving = Application(leave)
+    accepting, waiting = Application(), Application(until_disconnect, {"type": "none"})
+    async with anyio.create_task_group() as clients:
+        async with served(app, shutdown_timeout=None) as (host, port):
+            closing = Client(await anyio.connect_tcp(host, port))
+            await closing.open("/close")
+            silent, asking, talking = [
+                Client(await anyio.connect_tcp(host, port)) for _ in range(3)
+            ]
+            await asking.request()
+            await talking.open("/accept")
+            await eventually(lambda: waiting.events)
+
+            async def end() -> None:
+                assert await silent.rest() == b""
+                assert (await asking.rejected())[0] == 503
+                await asking.stream.aclose()
+                assert await closing.answer_close() == (1000, "")
+                await closing.stream.aclose()
+                assert await talking.answer_close() == (1012, "service restart")
+                await talking.stream.aclose()
+                await silent.stream.aclose()
+
+            clients.start_soon(end)
+            await anyio.wait_all_tasks_blocked()
+    assert accepting.last == {
+        "type": "websocket.disconnect",
+        "code": 1012,
+        "reason": "service restart",
+    }
+    assert waiting.last["code"] == 1012
+
+
+@pytest.mark.parametrize("mode", ["deaf peer", "deaf application"])
+async def test_a_shutdown_has_a_deadline(mode: str) -> None:
+    async def sleep(_receive: Receive, _send: Send) -> None:
+        await anyio.sleep_forever()
+
+    app = Application(sleep if mode == "deaf application" else None)
+    with anyio.fail_after(5):
+        async with served(app, shutdown_timeout=0.05) as (host, port):
+            client = Client(await anyio.connect_tcp(host, port))
+            await client.open()
+    assert app.over.is_set()
+    await client.stream.aclose()
+
+
+async def test_a_connection_that_is_cancelled_says_so() -> None:
+    sock, other = socket.socketpair()
+    app = Application()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve_connection, app, SocketStream(sock))
+        client = Client(SocketStream(other))
+        await client.open()
+        tasks.cancel_scope.cancel()
+    assert isinstance(app.errors[0], anyio.get_cancelled_exc_class())
+    other.close()
+
+
+async def test_a_fault_of_ours_is_no_other_connections(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise LookupError("ours")
+
+    async with served(Application()) as (host, port):
+        client = Client(await anyio.connect_tcp(host, port))
+        await client.open()
+        with monkeypatch.context() as patch:
+            patch.setattr("hubbub.ws_bridge.connection.Connection.run", fail)
+            other = Client(await anyio.connect_tcp(host, port))
+            assert await other.rest() == b""
+        await client.say("still here")
+        assert await client.hear() == "still here"
+        await client.close()
+        await client.stream.aclose()
+        await other.stream.aclose()
+    assert "A connection failed" in caplog.text
+
+
+PROGRAM = """
+import anyio, logging, sys
+from hubbub.ws_bridge import Config, run
+
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            pass
+        if scope["path"] == "/deaf":
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep_forever()
+
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+run(app, port=0, backend=sys.argv[1], config=Config())
+print("ended")
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_a_second_one_at_once(backend: str, number: signal.Signals) -> None:
+    for path in ("/", "/deaf"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, backend], stdout=subprocess.PIPE, text=True
+        )
+        with process:
+            assert process.stdout is not None
+            while not (line := process.stdout.readline()).startswith("Listening on"):
+                assert line
+            port = int(line.rpartition(",")[2].strip(" )\n"))
+            with connect(f"ws://127.0.0.1:{port}{path}") as client:
+                process.send_signal(number)
+                with pytest.raises(ConnectionClosed) as raised:
+                    client.recv(timeout=5)
+                assert raised.value.rcvd is not None
+                assert raised.value.rcvd.code == 1012
+            if path == "/deaf":
+                process.send_signal(number)
+            status = process.wait(timeout=5)
+            output = process.stdout.read()
+        assert status == (-number if path == "/deaf" else 0)
+        assert output == ("" if path == "/deaf" else "ended\n")
+
+
+def test_a_backend_that_is_none() -> None:
+    with pytest.raises(ValueError, match="Expected a backend"):
+        run(Application(), backend="curio")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_running_until_a_signal(backend: Any) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    app = Application()
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = listener.getsockname()
+
+    def connect_and_end() -> None:
+        with connect(f"ws://{address[0]}:{address[1]}/") as client:
+            os.kill(os.getpid(), signal.SIGTERM)
+            with suppress(ConnectionClosed):
+                client.recv(timeout=5)
+
+    thread = threading.Thread(target=connect_and_end)
+    thread.start()
+    run(app, sockets=[listener], backend=backend)
+    thread.join()
+    assert app.last["code"] == 1012
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+class Hasty(socket.socket):
+    """A listener whose first peer is gone before anybody looks at it."""
+
+    hasty = True
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.hasty:
+            self.hasty = False
+            return socket.socket(), None
+        return super().accept()
+
+
+async def test_a_peer_that_is_gone_at_once() -> None:
+    listener = Hasty()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    async with anyio.create_task_group() as tasks:
+        [address] = await tasks.start(partial(serve, Application(), sockets=[listener]))
+        for _ in range(2):
+            async with await anyio.connect_tcp(*address) as stream:
+                await Client(stream).open()
+        tasks.cancel_scope.cancel()
