@@ -88,6 +88,9 @@ MOVES: Final[dict[State, dict[Move, State]]] = {
 """The whole life of a connection. A move that is missing here is an error."""
 
 
+_OPEN = State.OPEN  # looking it up in an enum is dear before Python 3.12
+
+
 class Protocol:
     """One WebSocket connection, without its socket.
 
@@ -204,7 +207,7 @@ class Protocol:
         Raises:
             RuntimeError: if the connection is past sending messages.
         """
-        if self.state is not State.OPEN:
+        if self.state is not _OPEN:
             self._move(Move.SEND_MESSAGE)
         if isinstance(data, str):
             return self._frame(FIN | TEXT, data.encode())
@@ -218,7 +221,7 @@ class Protocol:
         """
         if self._role is Role.CLIENT:  # its frames are masked, each with a key of its own
             return self.send_message(prepared.data)
-        if self.state is not State.OPEN:
+        if self.state is not _OPEN:
             self._move(Move.SEND_MESSAGE)
         frame = prepared.frames.get(self._window_bits)
         if frame is None:

@@ -111,6 +111,9 @@ class _Order(Enum):
     ALL = "no further event"
 
 
+_ACCEPTED = _Order.ACCEPTED  # looking it up in an enum is dear before Python 3.12
+
+
 class _Answers:
     """The ``send`` of one connection: it checks each event, and has it carried out."""
 
@@ -123,7 +126,7 @@ class _Answers:
 
     async def __call__(self, message: Message) -> None:
         kind = message["type"]
-        if self._order is _Order.ACCEPTED:
+        if self._order is _ACCEPTED:
             if kind == "websocket.send":
                 return await self._responder.send(_read_data(message))
             if kind == "websocket.close":

@@ -55,6 +55,9 @@ class Phase(Enum):
     CLOSING = "how it ends is known, and it is on its way there"
 
 
+_OPEN = Phase.OPEN  # looking it up in an enum is dear before Python 3.12
+
+
 class Connection:
     """One peer.
 
@@ -223,22 +226,24 @@ class Connection:
         Raises:
             anyio.BusyResourceError: if another task is at it.
         """
-        if self._stand_in is not None:
-            await self._stand_in.dismiss()
         self.receives += 1
-        if self._inbox:
-            return self._inbox.popleft()
         if not self.receives % _CALLS_PER_CHECKPOINT:
             await checkpoint()
+        while self._stand_in is not None:
+            await self._stand_in.dismiss()
+        if self._inbox:
+            return self._inbox.popleft()
+        event = self._next_event()
+        if event is not None:
+            return event
         self.reading = True
         try:
-            while True:
-                event = self._next_event()
-                if event is not None:
-                    return event
+            while event is None:
                 await self._read()
+                event = self._next_event()
         finally:
             self.reading = False
+        return event
 
     def _next_event(self) -> Message | None:
         """Parse up to the next event for the application; answer what is not for it."""
@@ -302,7 +307,7 @@ class Connection:
         if not writer.has_room:
             await writer.wait_room()
         protocol = self._protocol
-        if self.phase is not Phase.OPEN or writer.broken or protocol is None:
+        if self.phase is not _OPEN or writer.broken or protocol is None:
             raise self._disconnected()
         frame = protocol.send_message(data)
         if protocol.has_pending:  # the application will be back for it soon
@@ -358,7 +363,7 @@ class Connection:
 
     async def _conclude(self) -> None:
         """Read on until the peer, too, is done; caretaker has the deadline for it."""
-        if self._stand_in is not None:
+        while self._stand_in is not None:
             await self._stand_in.dismiss()
         self.reading = True
         while not self.transport.closed:
