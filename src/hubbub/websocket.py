@@ -479,13 +479,16 @@ class WebSocket:
         await self._next_event("websocket.connect")
         self._connect_seen = True
 
-    async def _receive_message(self) -> Message:
-        if self._inbox is None or self._ended_here:
-            if self._connection_state is not _CONNECTED:
-                self._require_connected("receive")
-            return await self._next_event()
+    def _receive_message(self) -> Awaitable[Message]:
+        if self._inbox is not None and not self._ended_here:
+            return self._receive_ahead(self._inbox)
+        if self._connection_state is not _CONNECTED:
+            self._require_connected("receive")
+        return self._next_event()
+
+    async def _receive_ahead(self, inbox: Inbox) -> Message:
         try:
-            return await self._inbox.receive()
+            return await inbox.receive()
         except anyio.EndOfStream:
             raise self._disconnected() from None
 

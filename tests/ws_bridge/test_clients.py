@@ -17,6 +17,7 @@ from trio_websocket import ConnectionClosed as TrioClosed
 from trio_websocket import open_websocket_url
 
 from hubbub import App, WebSocket
+from hubbub.ws_bridge.connection import Connection
 from tests.peer import eventually
 from tests.ws_bridge.peers import REQUEST, Client, served
 
@@ -77,17 +78,21 @@ async def test_two_thousand_peers_that_vanish() -> None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await anyio.lowlevel.checkpoint()
 
+    def connections() -> list[Connection]:
+        gc.collect()
+        return [thing for thing in gc.get_objects() if isinstance(thing, Connection)]
+
     def open_files() -> int:
         return len(os.listdir("/proc/self/fd"))
 
     async with served(app) as address:
         await anyio.wait_all_tasks_blocked()
         before = open_files(), len(anyio.get_running_tasks())
+        others = set(map(id, connections()))  # that earlier tests still hold
         for turn in range(2000):
             await come_and_go(address, turn)
         await eventually(lambda: (open_files(), len(anyio.get_running_tasks())) == before)
-        gc.collect()
-        assert not [thing for thing in gc.get_objects() if type(thing).__name__ == "Connection"]
+        assert not set(map(id, connections())) - others
         client = Client(await anyio.connect_tcp(*address))
         await client.open()
         await client.close()

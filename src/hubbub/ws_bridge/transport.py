@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ("CHUNK", "SocketTransport", "StreamTransport", "Transport")
 
-CHUNK: Final = 64 * 1024  # bytes that are received at once
+CHUNK: Final = 256 * 1024  # bytes that are received at once
 
 
 class Transport(Protocol):
