@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hubbub.prepared import Prepared
-    from hubbub.types import ASGIApp, Data, Message
+    from hubbub.types import ASGIApp, Data, Message, Scope
     from hubbub.wire.protocol import Protocol
     from hubbub.ws_bridge.config import Config
     from hubbub.ws_bridge.transport import Transport
@@ -159,24 +159,13 @@ class Connection:
 
     async def _call(self, state: Mapping[str, Any] | None) -> None:
         """Call the application, and end what it leaves unfinished."""
-        assert self._opening is not None
-        transport = self.transport
-        request = self._opening.request
-        scope = build_ws_scope(
-            request,
-            client=transport.client,
-            server=transport.server,
-            secure=transport.secure,
-            root_path=self._config.root_path,
-            state=state,
-            extensions={OUTLET: _Outlet(self)},
-        )
+        scope = self._build_scope(state)
         self.reading = False
         code = _INTERNAL_ERROR
         try:
             with self._scope:
                 await self._app(
-                    scope, create_ws_receive(self), create_ws_send(self, request.subprotocols)
+                    scope, create_ws_receive(self), create_ws_send(self, scope["subprotocols"])
                 )
             if self.phase is Phase.ANSWER:
                 _logger.error("The application returned without an answer to %s", scope["path"])
@@ -188,6 +177,19 @@ class Connection:
             self._refuse(Refusal(500, "Internal server error"))
         elif self.phase is Phase.OPEN:
             self._close(code, "")
+
+    def _build_scope(self, state: Mapping[str, Any] | None) -> Scope:
+        assert self._opening is not None
+        transport = self.transport
+        return build_ws_scope(
+            self._opening.request,
+            client=transport.client,
+            server=transport.server,
+            secure=transport.secure,
+            root_path=self._config.root_path,
+            state=state,
+            extensions={OUTLET: _Outlet(self)},
+        )
 
     async def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Send the 101 (the responder's part)."""
