@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from hubbub import DecodeError, HubbubError, MessageTooBig, WebSocketDisconnect
+from hubbub.exceptions import ClientDisconnected
 
 
 def test_the_tree() -> None:
@@ -22,3 +23,9 @@ def test_a_disconnect_says_how(error: WebSocketDisconnect, code: int, reason: st
     assert str(error) == f"WebSocket disconnected: code={code}, reason={reason}"
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.code, copy.reason) == (code, reason)
+
+
+def test_a_client_that_is_gone_says_how() -> None:
+    error = pickle.loads(pickle.dumps(ClientDisconnected(4000, "why")))
+    assert issubclass(ClientDisconnected, OSError)
+    assert (error.code, error.reason) == (4000, "why")

@@ -16,9 +16,11 @@ from sniffio import current_async_library
 from trio_websocket import ConnectionClosed as TrioClosed
 from trio_websocket import open_websocket_url
 
-from hubbub import App, WebSocket
+from hubbub import App, WebSocket, WebSocketDisconnect
+from hubbub.prepared import OUTLET
 from hubbub.ws_bridge.connection import Connection
 from tests.peer import eventually
+from tests.wire.frame import frame
 from tests.ws_bridge.peers import REQUEST, Client, served
 
 if TYPE_CHECKING:
@@ -97,3 +99,27 @@ async def test_two_thousand_peers_that_vanish() -> None:
         await client.open()
         await client.close()
         await client.stream.aclose()
+
+
+async def test_a_send_after_the_peers_close_says_how_it_ended() -> None:
+    ended: list[WebSocketDisconnect] = []
+    left = anyio.Event()
+
+    async def only_send(ws: WebSocket) -> None:
+        outlet = ws.scope["extensions"][OUTLET]
+        async with ws:
+            await eventually(lambda: outlet.closed)
+            for _ in range(2):
+                with pytest.raises(WebSocketDisconnect) as raised:
+                    await ws.send("late")
+                ended.append(raised.value)
+        left.set()
+
+    app = App({"/": only_send})
+    async with served(app, ping_interval=0.04) as address:  # for an early stand-in
+        client = Client(await anyio.connect_tcp(*address))
+        await client.open()
+        await client.stream.send(frame(0x88, b"\x0f\xa1why"))
+        await left.wait()
+        await client.stream.aclose()
+    assert [(error.code, error.reason) for error in ended] == [(4001, "why")] * 2

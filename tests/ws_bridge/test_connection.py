@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from wsproto.events import CloseConnection, Pong, TextMessage
+from wsproto.events import CloseConnection
 
 from hubbub import WebSocketDisconnect
 from hubbub.exceptions import ClientDisconnected
@@ -465,16 +465,13 @@ async def test_the_pings_of_a_flood_are_answered_by_the_newest(link: str) -> Non
     async with linked(link, Application()) as client:
         await client.open()
         flood = frame(0x89, b"x" * 125) * 500
-        with anyio.move_on_after(0.3):
-            while True:
+        with anyio.move_on_after(10 if link == "socket" else 0.3):
+            while count < 150_000:  # more than the kernel holds for who does not read
                 await client.stream.send(flood)
                 count += 500
-        answered = 0
-        await client.send(CloseConnection(code=1000))
-        while not isinstance(event := await client.next(), CloseConnection):
-            assert isinstance(event, Pong | TextMessage)
-            answered += 1
-    assert 0 < answered < count
+        await client.stream.send_eof()
+        answered = (await client.rest()).count(b"\x8a\x7d")
+    assert 0 < answered < max(count, 500)
 
 
 async def test_closing_while_much_is_unsent_sends_it_first(link: str) -> None:
