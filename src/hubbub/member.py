@@ -18,6 +18,7 @@ from hubbub.prepared import Prepared
 
 if TYPE_CHECKING:
     from hubbub.outbox import Outbox, OutboxStatistics, Ticket
+    from hubbub.prepared import Outlet
     from hubbub.types import Data
 
 __all__ = ("Keeper", "Member", "Socket")
@@ -27,6 +28,11 @@ _logger = logging.getLogger("hubbub")
 
 class Socket(Protocol):
     """What a member needs of its connection."""
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """The short way to the socket, if there is one."""
+        ...
 
     async def deliver(self, data: Data) -> None:
         """Send a message; raises ``WebSocketDisconnect`` when the peer has gone."""
@@ -87,6 +93,7 @@ class Member:
         "_gap",
         "_keeper",
         "_outbox",
+        "_outlet",
         "_rooms",
         "data",
         "in_line",
@@ -108,6 +115,7 @@ class Member:
         self._keeper = keeper
         self.socket = socket
         self._outbox = outbox
+        self._outlet = socket.outlet
         self._rooms: set[str] = set()
         self._gap = gap
         self._end: tuple[int, str] | None = None
@@ -171,6 +179,15 @@ class Member:
 
     # -- For rooms, senders and the hub -------------------------------------------------
 
+    def try_send(self, messages: list[Prepared]) -> bool:
+        """Send past the outbox, on a server that has an outlet, when nothing waits."""
+        if self._outlet is None or self.in_line or not self._outbox.is_empty_for(messages):
+            return False
+        if not self._outlet.try_send(*messages):
+            return False
+        self.progress += len(messages)
+        return True
+
     def offer(self, message: Prepared) -> Verdict:
         """Queue a message, or let the policy speak. Neither waits nor raises."""
         try:
@@ -206,7 +223,7 @@ class Member:
                 message = self._outbox.take()
                 if message is None:
                     break
-                await self.socket.deliver(message.data)
+                await self._deliver(message)
                 self.progress += 1
         except WebSocketDisconnect as end:
             # Eagerly: its handler may not look for a long time.
@@ -219,6 +236,17 @@ class Member:
             if self._drained is not None:
                 self._drained.set()
                 self._drained = None
+
+    async def _deliver(self, message: Prepared) -> None:
+        outlet = self._outlet
+        if outlet is not None:
+            if outlet.try_send(message):
+                return
+            await outlet.writable()
+            if outlet.try_send(message):
+                return
+        # No short way, or its end, or somebody else was faster.
+        await self.socket.deliver(message.data)
 
     async def wait_drained(self) -> None:
         """Wait until nothing waits in the outbox, nor is in a sender's hands."""

@@ -134,6 +134,12 @@ class Outbox(ObjectSendStream[Prepared]):
     def _has_room(self, message: Prepared) -> bool:
         return len(self._queue) < self.capacity and self._bytes + message.size <= self.max_bytes
 
+    def is_empty_for(self, messages: list[Prepared]) -> bool:
+        """Tell whether nothing waits, and these would all fit."""
+        if self._queue or self._closed or len(messages) > self.capacity:
+            return False
+        return sum(message.size for message in messages) <= self.max_bytes
+
     def offer(self, message: Prepared) -> Verdict:
         """Queue the message, or let the policy decide what becomes of it.
 

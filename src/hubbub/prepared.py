@@ -67,8 +67,8 @@ class Outlet(Protocol):
         """Whether nothing can be sent, now or ever again."""
         ...
 
-    def try_send(self, prepared: Prepared) -> bool:
-        """Send a message now, or not at all.
+    def try_send(self, *messages: Prepared) -> bool:
+        """Send some messages now, all of them or none.
 
         Returns:
             False when older messages still wait for the peer to read, or when it is closed.

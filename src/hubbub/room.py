@@ -248,13 +248,23 @@ class Room:
 
     def _flush_to(self, member: Member, gathered: list[tuple[int, Broadcast]]) -> bool:
         """Offer a member all that is for it; True when it has something to send now."""
+        since = self._members.get(member)
+        if since is None:  # it left since the flush began
+            return False
+        its = [
+            broadcast
+            for number, broadcast in gathered
+            if number > since and member not in broadcast.exclude
+        ]
+        if its and member.try_send([broadcast.message for broadcast in its]):
+            for broadcast in its:
+                broadcast.tally.count(QUEUED)
+            return False
         queued = False
-        for number, broadcast in gathered:
-            since = self._members.get(member)
-            if since is None:  # it left since the flush began, or was made to
+        for broadcast in its:
+            if member not in self._members:  # the one before was too much for it
                 return False
-            if number > since and member not in broadcast.exclude:
-                queued = broadcast.offer_to(member) or queued
+            queued = broadcast.offer_to(member) or queued
         return queued
 
     def abandon(self, gathered: list[tuple[int, Broadcast]] | None = None) -> None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
+    from hubbub.prepared import Outlet
     from hubbub.types import Data, Message, Receive, Scope, Send
 
 
@@ -233,6 +234,12 @@ class WebSocket:
     def close_reason(self) -> str | None:
         """The reason that the connection ended with; None while it lasts."""
         return self._close_reason
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """The short way to the socket, where the server offers one: hubbub's own does."""
+        outlet: Outlet | None = (self._scope.get("extensions") or {}).get(OUTLET)
+        return outlet
 
     # -- Beginning and end --------------------------------------------------------------
 

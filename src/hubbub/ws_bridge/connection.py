@@ -317,11 +317,12 @@ class Connection:
         else:
             writer.write(frame)
 
-    def try_send(self, prepared: Prepared) -> bool:
-        """Send a message if it can be sent now (the Outlet's part)."""
+    def try_send(self, *messages: Prepared) -> bool:
+        """Send messages if they can be sent now (the Outlet's part)."""
         if self.closed or not self.writer.is_idle or self._protocol is None:
             return False
-        self.writer.write(self._protocol.send_prepared(prepared))
+        frames = [self._protocol.send_prepared(message) for message in messages]
+        self.writer.write(frames[0] if len(frames) == 1 else b"".join(frames))
         return True
 
     @property
@@ -472,8 +473,8 @@ class _Outlet:
     def closed(self) -> bool:
         return self._connection.closed
 
-    def try_send(self, prepared: Prepared) -> bool:
-        return self._connection.try_send(prepared)
+    def try_send(self, *messages: Prepared) -> bool:
+        return self._connection.try_send(*messages)
 
     async def writable(self) -> None:
         await self._connection.writer.wait_idle()

@@ -1,0 +1,154 @@
+"""Rooms on hubbub's own server, where broadcasts take the short way to the sockets."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from wsproto.extensions import PerMessageDeflate
+
+from hubbub import App, Delivery, Hub, Member, WebSocket
+from hubbub.prepared import Prepared
+from tests.peer import eventually
+from tests.ws_bridge.peers import Client, served
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+
+class House:
+    """A server with one room, and its members in the order in which they came."""
+
+    def __init__(self, **options: Any) -> None:
+        self.hub = Hub()
+        self.members: list[Member] = []
+        self.ended: list[int | None] = []
+        self._options = options
+
+    async def handle(self, ws: WebSocket) -> None:
+        async with ws, self.hub.join("r", ws, **self._options) as member:
+            self.members.append(member)
+            async for text in ws:
+                await ws.send(text)
+        self.ended.append(ws.close_code)
+
+    @asynccontextmanager
+    async def open(self, count: int, **options: Any) -> AsyncGenerator[list[Client]]:
+        async with (
+            served(App({"/": self.handle}, lifespan=self.hub), close_timeout=0.1) as address,
+            AsyncExitStack() as streams,
+        ):
+            clients = []
+            for number in range(count):
+                stream = await streams.enter_async_context(await anyio.connect_tcp(*address))
+                clients.append(Client(stream))
+                await clients[number].open(**options)
+                await eventually(lambda: len(self.members) == len(clients))
+            yield clients
+
+
+async def hear(client: Client, count: int) -> list[str | bytes]:
+    return [await client.hear() for _ in range(count)]
+
+
+@pytest.mark.parametrize("options", [{}, {"extensions": [PerMessageDeflate()]}])
+async def test_all_hear_all_in_one_order(options: dict[str, Any]) -> None:
+    house = House()
+    async with house.open(3, **options) as clients:
+        expected: list[str | bytes] = []
+        for number in range(30):
+            house.hub.broadcast_nowait("r", f"{number}a" * 100)
+            house.hub.broadcast_nowait("r", b"%db" % number)
+            delivery = await house.hub.broadcast("r", f"{number}c")
+            assert delivery == Delivery(members=3, sent=3)
+            await house.members[0].send(f"{number}d")
+            expected += [f"{number}a" * 100, b"%db" % number, f"{number}c"]
+        first = await hear(clients[0], 120)
+        assert [data for data in first if not str(data).endswith("d")] == expected
+        assert [data for data in first if str(data).endswith("d")] == [
+            f"{number}d" for number in range(30)
+        ]
+        for client in clients[1:]:
+            assert await hear(client, 90) == expected
+        assert house.hub.rooms["r"].statistics().sent == 270
+
+
+async def test_exclude_and_leave() -> None:
+    house = House()
+    async with house.open(3) as clients:
+        await house.hub.broadcast("r", "a", exclude=house.members[0])
+        house.members[1].leave("r")
+        assert await house.hub.broadcast("r", "b") == Delivery(2, 2)
+        assert await clients[0].hear() == "b"
+        assert await clients[1].hear() == "a"
+        assert await hear(clients[2], 2) == ["a", "b"]
+
+
+async def test_one_that_does_not_read_costs_the_others_nothing() -> None:
+    house = House(capacity=8)
+    async with house.open(3) as [stuck, *others]:
+        del stuck
+        news = "x" * 100_000
+        heard: list[int] = [0, 0]
+
+        async def listen(index: int) -> None:
+            while await others[index].hear() != "end":
+                heard[index] += 1
+
+        async with anyio.create_task_group() as tasks:
+            for index in range(2):
+                tasks.start_soon(listen, index)
+            for _ in range(200):
+                sent = (await house.hub.broadcast("r", news)).sent
+                assert sent >= 2
+                await eventually(
+                    lambda: heard[0] == heard[1] == house.hub.rooms["r"].statistics().broadcasts
+                )
+            await house.hub.broadcast("r", "end")
+        now = house.hub.statistics()
+        assert (now.connections, now.disconnected) == (2, 1)
+        await eventually(lambda: house.ended == [1013])
+
+
+async def test_one_that_reads_again_gets_all_that_was_promised() -> None:
+    house = House(capacity=1000, max_bytes=2**26)
+    async with house.open(1) as [client]:
+        expected = [f"{number}:" + "x" * 50_000 for number in range(200)]
+        for text in expected:
+            assert (await house.hub.broadcast("r", text)).sent == 1
+        assert house.members[0].statistics().waiting > 0
+        await client.say("mine")
+        heard = await hear(client, 201)
+        assert [text for text in heard if text != "mine"] == expected
+        await eventually(lambda: house.hub.statistics().sent == 200)
+
+
+async def test_a_burst_is_bounded_as_the_outbox_is() -> None:
+    house = House(capacity=4)
+    async with house.open(1):
+        for _ in range(5):
+            house.hub.broadcast_nowait("r", "x")
+        await eventually(lambda: not house.hub.connections)
+
+
+async def test_one_that_has_gone_is_forgotten() -> None:
+    house = House()
+    async with house.open(2) as clients:
+        await clients[0].stream.aclose()
+        await eventually(lambda: len(house.hub.connections) == 1)
+        assert await house.hub.broadcast("r", "hi") == Delivery(1, 1)
+        assert await clients[1].hear() == "hi"
+
+
+async def test_one_that_is_found_gone_by_a_sender_is_forgotten() -> None:
+    house = House()
+    async with house.open(1) as [client]:
+        [member] = house.members
+        assert member.try_send([Prepared("past the outbox")])
+        assert await client.hear() == "past the outbox"
+        await member.socket.disconnect(4000)
+        assert not member.try_send([Prepared("x")])
+        await house.hub.broadcast("r", "x")
+        await eventually(lambda: not house.hub.connections)
