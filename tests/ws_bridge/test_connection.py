@@ -325,11 +325,13 @@ async def test_a_cancelled_send_leaves_whole_frames(link: str) -> None:
             with anyio.move_on_after(0.02) as scope:
                 await send({"type": "websocket.send", "bytes": bytes(size)})
             cancelled += scope.cancelled_caught
+        given_up.set()
         await send({"type": "websocket.send", "text": "mark"})
 
+    given_up = anyio.Event()
     async with linked(link, Application(impatient)) as client:
         await client.open()
-        await anyio.sleep(0.1)  # not reading
+        await given_up.wait()
         while (data := await client.hear()) != "mark":
             assert data == bytes(size)
         assert await client.answer_close() == (1000, "")
@@ -507,7 +509,7 @@ async def test_senders_that_wait_are_told_of_the_end(link: str) -> None:
     app = Application(flood)
     async with linked(link, app) as client:
         await client.open()
-        await anyio.sleep(0.05)
+        await anyio.wait_all_tasks_blocked()
         await client.stream.aclose()
         with anyio.fail_after(5):
             await app.over.wait()
