@@ -271,6 +271,15 @@ class TestPeersThatGo:
             assert peers[0].closed_with == (1011, "")
         assert len(caplog.records) == 1
 
+    async def test_of_several_messages_the_first_that_is_too_much_is_the_last(
+        self, hub: Hub, peer: Peer
+    ) -> None:
+        async with hub, joined(hub, peer, capacity=1):
+            for _ in range(4):
+                hub.broadcast_nowait("r", "x")
+            assert await hub.broadcast("r", "x") == Delivery()
+            assert hub.statistics().disconnected == 1
+
     async def test_its_member_knows(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer) as [member]:
             peer.send_error = ConnectionResetError()

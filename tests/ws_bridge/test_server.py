@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+import trustme
 from anyio.streams.tls import TLSStream
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -79,22 +80,12 @@ async def test_an_address_that_is_taken() -> None:
             await serve(Application(), host, port)
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout",
-         path / "key.pem", "-out", path / "cert.pem", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return path
-
-
-async def test_tls(certificate: Path) -> None:
+async def test_tls() -> None:
+    authority = trustme.CA()
     ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    ours.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    theirs = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+    authority.issue_cert("localhost").configure_cert(ours)
+    theirs = ssl.create_default_context()
+    authority.configure_trust(theirs)
     app = Application()
     async with served(app, ssl=ours, handshake_timeout=0.5, close_timeout=0.1) as (host, port):
         async with await anyio.connect_tcp(host, port) as stream:
