@@ -244,12 +244,10 @@ class StreamTransport:
 
     async def wait_readable(self) -> None:
         """Wait until the reader has something."""
-        if self.closed:
-            raise anyio.ClosedResourceError
-        if self._head is None:
+        if self._head is None and not self.closed:
             try:
                 self._head = await self._chunks.receive()
-            except anyio.EndOfStream:
+            except (anyio.EndOfStream, anyio.ClosedResourceError):
                 self._head = b""
         if self.closed:
             raise anyio.ClosedResourceError
