@@ -142,6 +142,7 @@ async def test_a_stream_that_breaks_is_closed() -> None:
         await ours.aclose()
         transport.try_send(b"x")
     assert transport.closed
+    assert transport.try_receive() == b""
 
 
 async def test_a_socket_as_a_stream(pair: tuple[socket.socket, socket.socket]) -> None:
