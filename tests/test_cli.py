@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 from asyncio import SelectorEventLoop
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -91,15 +92,18 @@ number = 1
 
 def echo_and_stop(port: int, context: ssl.SSLContext | None) -> str | bytes:
     url = f"{'wss' if context else 'ws'}://localhost:{port}/"
-    while True:
-        try:
-            with connect(url, proxy=None, ssl=context, open_timeout=_PATIENCE) as ws:
-                ws.send("hi")
-                heard = ws.recv(_PATIENCE)
-                send_signal(signal.SIGINT)
-                return heard
-        except ConnectionRefusedError:
-            continue
+    deadline = time.monotonic() + _PATIENCE
+    try:
+        while True:
+            try:
+                with connect(url, proxy=None, ssl=context, open_timeout=_PATIENCE) as ws:
+                    ws.send("hi")
+                    return ws.recv(_PATIENCE)
+            except OSError:  # not listening yet
+                if time.monotonic() > deadline:
+                    raise
+    finally:  # whatever happened here: the server must not be waited for in vain
+        send_signal(signal.SIGINT)
 
 
 @pytest.fixture
