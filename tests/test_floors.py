@@ -44,7 +44,7 @@ def room(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-TOOLKIT = {"websocket", "outbox", "room", "hub", "senders", "inbox", "app"}
+TOOLKIT = {"websocket", "outbox", "room", "hub", "senders", "sockets", "inbox", "app"}
 WIRE = {"wire", "ws_bridge"}
 FILES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 IMPORTS = {
@@ -87,5 +87,5 @@ def test_no_loop_is_imported_by_name(module: str) -> None:
 
 @pytest.mark.parametrize("module", FILES)
 def test_only_those_who_talk_to_a_server_know_its_events(module: str) -> None:
-    if room(module) not in {"websocket", "ws_bridge", "testing"}:
+    if room(module) not in {"websocket", "sockets", "ws_bridge", "testing"}:
         assert '"websocket.' not in FILES[module].read_text()

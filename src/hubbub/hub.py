@@ -27,14 +27,15 @@ from hubbub.policies import Disconnect
 from hubbub.prepared import Prepared
 from hubbub.room import Broadcast, Delivery, Room
 from hubbub.senders import Senders
+from hubbub.sockets import adapt
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
     from anyio.abc import TaskGroup
 
-    from hubbub.member import Socket
     from hubbub.outbox import Policy
+    from hubbub.sockets import AnyConnection, Socket
     from hubbub.types import Data
 
 __all__ = ("Hub", "HubStatistics")
@@ -102,7 +103,7 @@ class Hub(AsyncContextManagerMixin):
     async def join(
         self,
         room: str,
-        ws: Socket,
+        ws: AnyConnection,
         *,
         policy: Policy = _SLOW_CONSUMER,
         capacity: int = 256,
@@ -118,7 +119,8 @@ class Hub(AsyncContextManagerMixin):
 
         Args:
             room: the first room; ``Member.join`` enters more.
-            ws: the connection, accepted.
+            ws: the connection, accepted: a ``WebSocket``, Starlette's or FastAPI's, or a
+                connection of trio-websocket or websockets.
             policy: what happens when a broadcast does not fit into the outbox.
             capacity: how many messages may wait in the outbox.
             max_bytes: how many bytes of payload may wait in the outbox.
@@ -134,16 +136,18 @@ class Hub(AsyncContextManagerMixin):
 
         Raises:
             RuntimeError: if the hub is not running, or has this connection as a member.
+            TypeError: if ``ws`` is no connection.
             ValueError: if a bound is not at least 1.
             WebSocketDisconnect: if the hub is closing; the connection is then closed with the
                 code that the members get.
         """
         run = self._require_run()
+        socket = adapt(ws)
         if run.closing is not None:
-            await ws.disconnect(run.closing)
+            await socket.disconnect(run.closing)
             raise WebSocketDisconnect(run.closing)
         outbox = Outbox(policy, capacity, max_bytes)
-        member = run.admit(ws, outbox, stall_timeout=stall_timeout, gap=gap, data=data)
+        member = run.admit(socket, outbox, stall_timeout=stall_timeout, gap=gap, data=data)
         try:
             member.join(room)
             yield member

@@ -1,7 +1,7 @@
 """Member: a connection in the rooms of a hub, and the way from its outbox to its socket.
 
-What a member needs of its connection (Socket) and of the hub (Keeper) is said here, as
-protocols. No room and no task lives here. Made by the hub.
+What a member needs of the hub (Keeper) is said here, as a protocol. No room and no task lives
+here, and it is all one whose connection it is (Socket). Made by the hub.
 """
 
 from __future__ import annotations
@@ -18,29 +18,12 @@ from hubbub.prepared import Prepared
 
 if TYPE_CHECKING:
     from hubbub.outbox import Outbox, OutboxStatistics, Ticket
-    from hubbub.prepared import Outlet
+    from hubbub.sockets import Socket
     from hubbub.types import Data
 
-__all__ = ("Keeper", "Member", "Socket")
+__all__ = ("Keeper", "Member")
 
 _logger = logging.getLogger("hubbub")
-
-
-class Socket(Protocol):
-    """What a member needs of its connection."""
-
-    @property
-    def outlet(self) -> Outlet | None:
-        """The short way to the socket, if there is one."""
-        ...
-
-    async def deliver(self, data: Data) -> None:
-        """Send a message; raises ``WebSocketDisconnect`` when the peer has gone."""
-        ...
-
-    async def disconnect(self, code: int, reason: str = "") -> None:
-        """Close, and let whoever receives from the connection know."""
-        ...
 
 
 class Keeper(Protocol):
@@ -82,7 +65,7 @@ class Member:
 
     Attributes:
         data: what the application attached to it.
-        socket: its connection.
+        socket: what its connection is to a hub.
         stall_timeout: seconds without progress after which it is disconnected.
     """
 

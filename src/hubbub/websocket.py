@@ -612,8 +612,7 @@ class WebSocket:
         message: Message = {"type": "websocket.close", "code": code, "reason": reason}
         self._closing = anyio.Event()
         try:
-            if self._inbox is not None:
-                await self._inbox.stop()  # Granian lets no close out while a receive waits
+            await self._stop_reading()  # Granian lets no close out while a receive waits
             await self._wait_for_turn()
             await self._transmit(message)
         except WebSocketDisconnect:
@@ -625,6 +624,10 @@ class WebSocket:
             await self._transmit({**message, "code": 3000 + code})
         finally:
             self._closing.set()
+
+    async def _stop_reading(self) -> None:
+        if self._inbox is not None:
+            await self._inbox.stop()
 
     async def _wait_for_turn(self) -> None:
         while self._sending:
