@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from hubbub.exceptions import WebSocketDisconnect
 from hubbub.websocket import WebSocket, WebSocketState
@@ -199,10 +198,10 @@ class _WebsocketsOnAsyncio(_Websockets):
     connection: AsyncioConnection
 
     async def disconnect(self, code: int, reason: str = "") -> None:
+        # Cancelled, the library would leave everything open; otherwise nothing is, at the end.
         try:
             await self.connection.close(code, reason)
         finally:
-            # Cancelled, it would leave everything open; otherwise nothing is, by now.
             self.connection.transport.abort()
 
 
@@ -211,8 +210,12 @@ class _WebsocketsOnTrio(_Websockets):
     connection: TrioConnection
 
     async def disconnect(self, code: int, reason: str = "") -> None:
-        await self.connection.aclose(code, reason)
-        await checkpoint()  # cancelled, it closes the stream, and swallows the cancellation
+        try:
+            async with self.connection.send_lock:
+                pass  # a close frame that cannot leave after all would be logged as an error
+            await self.connection.aclose(code, reason)
+        finally:
+            await self.connection.stream.aclose()  # at once, when cancelled
 
 
 _FOREIGN: dict[str, Callable[[Any], Socket]] = {

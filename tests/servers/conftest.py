@@ -86,10 +86,11 @@ class Server:
 
 HYPERCORN = "hypercorn --bind 127.0.0.1:{port} --worker-class"
 UVICORN = "uvicorn --host 127.0.0.1 --port {port} --log-level warning --ws"
+GRANIAN = "granian --interface asgi --workers 1 --loop uvloop --host 127.0.0.1 --port {port}"
 SERVERS = [
     Server(
         "hypercorn-trio",
-        f"{HYPERCORN} trio probe:application",
+        f"{HYPERCORN} trio tests.servers.probe:application",
         loop="trio",
         requires=("trio",),
         close_code=1006,
@@ -101,7 +102,7 @@ SERVERS = [
     ),
     Server(
         "hypercorn-asyncio",
-        f"{HYPERCORN} asyncio probe:application",
+        f"{HYPERCORN} asyncio tests.servers.probe:application",
         close_code=1006,
         close_reason="",
         tells_senders=False,
@@ -109,7 +110,7 @@ SERVERS = [
     ),
     Server(
         "hypercorn-uvloop",
-        f"{HYPERCORN} uvloop probe:application",
+        f"{HYPERCORN} uvloop tests.servers.probe:application",
         loop="uvloop",
         requires=("uvloop",),
         close_code=1006,
@@ -119,27 +120,26 @@ SERVERS = [
     ),
     Server(
         "uvicorn-sansio",
-        f"{UVICORN} websockets-sansio --loop uvloop probe:application",
+        f"{UVICORN} websockets-sansio --loop uvloop tests.servers.probe:application",
         loop="uvloop",
         requires=("uvloop", "websockets"),
         abort_code=1005,
     ),
     Server(
         "uvicorn-wsproto",
-        f"{UVICORN} wsproto --loop asyncio probe:application",
+        f"{UVICORN} wsproto --loop asyncio tests.servers.probe:application",
         requires=("wsproto",),
         abort_code=1005,
     ),
     Server(
         "uvicorn-legacy",
-        f"{UVICORN} websockets --loop asyncio probe:application",
+        f"{UVICORN} websockets --loop asyncio tests.servers.probe:application",
         requires=("websockets",),
         abort_code=1006,
     ),
     Server(
         "granian",
-        "granian --interface asgi --workers 1 --loop uvloop"
-        " --host 127.0.0.1 --port {port} probe:application",
+        f"{GRANIAN} tests.servers.probe:application",
         loop="uvloop",
         requires=("uvloop",),
         close_reason="",
@@ -149,7 +149,7 @@ SERVERS = [
     ),
     Server(
         "daphne",
-        "daphne --bind 127.0.0.1 --port {port} --verbosity 0 probe:application",
+        "daphne --bind 127.0.0.1 --port {port} --verbosity 0 tests.servers.probe:application",
         close_reason="",
         empty_messages=False,
         sends_reason=False,
@@ -160,6 +160,54 @@ SERVERS = [
         joins_headers=True,
         lifespan=False,
         send="buffers",
+    ),
+]
+
+# What runs hub members that are connections of other libraries: see ``joined``.
+JOINED = [
+    Server(
+        "starlette-hypercorn-trio",
+        f"{HYPERCORN} trio tests.servers.joined:make_starlette()",
+        requires=("trio", "starlette"),
+        send="shielded",
+    ),
+    Server(
+        "starlette-hypercorn-asyncio",
+        f"{HYPERCORN} asyncio tests.servers.joined:make_starlette()",
+        requires=("starlette",),
+    ),
+    Server(
+        "starlette-uvicorn",
+        f"{UVICORN} websockets-sansio --loop uvloop --factory tests.servers.joined:make_starlette",
+        requires=("uvloop", "websockets", "starlette"),
+    ),
+    Server(
+        "fastapi-uvicorn",
+        f"{UVICORN} wsproto --loop asyncio --factory tests.servers.joined:make_fastapi",
+        requires=("wsproto", "fastapi"),
+    ),
+    Server(
+        "starlette-granian",
+        f"{GRANIAN} --factory tests.servers.joined:make_starlette",
+        requires=("uvloop", "starlette"),
+    ),
+    Server(
+        "trio-websocket", "tests.servers.joined trio-websocket {port}", requires=("trio_websocket",)
+    ),
+    Server(
+        "websockets-asyncio",
+        "tests.servers.joined websockets-asyncio {port}",
+        requires=("websockets",),
+    ),
+    Server(
+        "websockets-uvloop",
+        "tests.servers.joined websockets-uvloop {port}",
+        requires=("websockets", "uvloop"),
+    ),
+    Server(
+        "websockets-trio",
+        "tests.servers.joined websockets-trio {port}",
+        requires=("websockets.trio",),
     ),
 ]
 
@@ -325,7 +373,7 @@ def run_server(facts: Server, directory: Path) -> Iterator[RunningServer]:
     port = _find_free_port()
     log = directory / f"{facts.name}.log"
     argv = [sys.executable, "-m", *facts.argv.format(port=port).split()]
-    search_path = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    search_path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, search_path))}
     with log.open("wb") as output:
         # A session of its own: some servers have worker processes, which end with it.
@@ -360,30 +408,47 @@ def _find_free_port() -> int:
 @pytest.fixture(scope="session")
 def running_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunningServer]]:
     """Run all servers that there are; they start side by side."""
-    directory = tmp_path_factory.mktemp("servers")
     with ExitStack() as stack:
-        running = {
-            facts.name: stack.enter_context(run_server(facts, directory))
-            for facts in SERVERS
-            if not _missing_modules(facts)
-        }
-        yield running
+        yield _run_servers(SERVERS, stack, tmp_path_factory.mktemp("servers"))
+
+
+@pytest.fixture(scope="session")
+def running_joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunningServer]]:
+    """Run all servers with connections of other libraries."""
+    with ExitStack() as stack:
+        yield _run_servers(JOINED, stack, tmp_path_factory.mktemp("joined"))
+
+
+def _run_servers(
+    servers: Sequence[Server], stack: ExitStack, directory: Path
+) -> dict[str, RunningServer]:
+    return {
+        facts.name: stack.enter_context(run_server(facts, directory))
+        for facts in servers
+        if not _missing_modules(facts)
+    }
 
 
 def _missing_modules(facts: Server) -> list[str]:
     names = (facts.argv.split()[0], *facts.requires)
-    return [name for name in names if importlib.util.find_spec(name) is None]
+    return [name for name in names if not _is_here(name)]
+
+
+def _is_here(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # not even what it is a part of
+        return False
 
 
 @pytest.fixture(params=SERVERS, ids=lambda facts: facts.name)
-def server(
-    request: pytest.FixtureRequest, running_servers: dict[str, RunningServer]
-) -> RunningServer:
+def server(request: pytest.FixtureRequest) -> RunningServer:
     """Each server in turn."""
     facts = _require_installed(request.param)
-    running = running_servers[facts.name]
-    running.wait_until_it_accepts()
-    return running
+    fixture = "running_servers" if facts in SERVERS else "running_joined"
+    running: dict[str, RunningServer] = request.getfixturevalue(fixture)
+    running[facts.name].wait_until_it_accepts()
+    return running[facts.name]
 
 
 @pytest.fixture(params=SERVERS, ids=lambda facts: facts.name)

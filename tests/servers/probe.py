@@ -7,21 +7,26 @@ this module by its name; the tests do not.
 
 from __future__ import annotations
 
+import asyncio
+import json
+import resource
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
-from hubbub import App, Disconnect, DropOldest, Hub, WebSocket, WebSocketDisconnect
+from hubbub import App, Disconnect, DropOldest, Hub, WebSocket, WebSocketDisconnect, hub
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 
     from hubbub.app import Handler
     from hubbub.outbox import Policy
+    from hubbub.sockets import AnyConnection
     from hubbub.types import Receive, Scope, Send
 
 Report: TypeAlias = dict[str, Any]
@@ -31,7 +36,9 @@ AT_ONCE = 2  # seconds: more than anything here may take that must not block
 PATIENCE = 8  # seconds that a report may take to appear
 KIB = 1024
 
+hub._CLOSE_TIMEOUT = 1.0  # what a test waits for whose peers never read
 HUB = Hub()
+handlers = 0  # that take part in rooms, or are still held up at their end
 POLICIES: dict[str, Policy] = {"disconnect": Disconnect(), "drop-oldest": DropOldest()}
 
 
@@ -179,8 +186,6 @@ async def show_event_keys(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def running_loop() -> str:
-    import asyncio
-
     try:
         return type(asyncio.get_running_loop()).__module__.partition(".")[0]
     except RuntimeError:
@@ -386,27 +391,45 @@ async def describe(ws: WebSocket, report: Report) -> None:
 
 @probe("/room")
 async def join_room(ws: WebSocket, report: Report) -> None:
-    """A member of a room, whose peer is heard by all the others."""
-    room = ws.query_params["room"]
-    policy = POLICIES[ws.query_params.get("policy", "disconnect")]
-    capacity = int(ws.query_params.get("capacity", 256))
-    async with ws, HUB.join(room, ws, policy=policy, capacity=capacity) as member:
-        await member.send("joined")
-        async for text in ws:
-            await HUB.broadcast(room, text, exclude=member)
+    async with ws:
+        await take_part(ws, ws, ws.query_params)
+
+
+async def take_part(
+    connection: AnyConnection, texts: AsyncIterable[str], query: Mapping[str, str]
+) -> None:
+    """Be a member of a room, whose peer is heard by all the others."""
+    room = query["room"]
+    policy = POLICIES[query.get("policy", "disconnect")]
+    capacity = int(query.get("capacity", 256))
+    global handlers
+    handlers += 1
+    try:
+        async with HUB.join(room, connection, policy=policy, capacity=capacity) as member:
+            await member.send("joined")
+            async for text in texts:
+                await HUB.broadcast(room, text, exclude=member)
+    finally:
+        handlers -= 1
 
 
 @probe("/control")
 async def control(ws: WebSocket, report: Report) -> None:
-    """Publish, and look at the hub, on command."""
+    async with ws:
+        await obey(ws, ws.send_text)
+
+
+async def obey(texts: AsyncIterable[str], send: Callable[[str], Awaitable[None]]) -> None:
+    """Publish, and look at the hub and its process, on command."""
     commands: dict[str, Callable[..., Awaitable[Any]]] = {
         "publish": publish,
         "statistics": look_at_hub,
         "dropped": count_dropped,
+        "memory": measure_memory,
     }
-    async with ws:
-        async for command in ws.iter_json():
-            await ws.send_json(await commands[command.pop("do")](**command))
+    async for text in texts:
+        command = json.loads(text)
+        await send(json.dumps(await commands[command.pop("do")](**command)))
 
 
 async def publish(room: str, first: int, count: int, size: int) -> Report:
@@ -420,11 +443,17 @@ async def publish(room: str, first: int, count: int, size: int) -> Report:
 
 
 async def look_at_hub() -> Report:
-    return asdict(HUB.statistics())
+    return asdict(HUB.statistics()) | {"handlers": handlers}
 
 
 async def count_dropped(room: str) -> list[int]:
     return [member.statistics().dropped for member in HUB.rooms[room].members]
+
+
+async def measure_memory() -> int:
+    """Say how many bytes of this process are resident."""
+    pages = Path("/proc/self/statm").read_text().split()[1]  # noqa: ASYNC240  # no disk
+    return int(pages) * resource.getpagesize()
 
 
 # -- The application --------------------------------------------------------------------
@@ -439,8 +468,35 @@ async def lifespan() -> AsyncGenerator[dict[str, Any]]:
 APP = App(ROUTES, lifespan=lifespan)
 
 
+class Holder:
+    """Keeps the hub running where there is no lifespan.
+
+    It does so in a task of the application's own, from the first connection to the end of
+    the process: the hub's block cannot be a connection's, which ends before others do.
+    """
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+        self._entered = asyncio.Event()
+
+    async def wait_entered(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._hold())
+        await self._entered.wait()
+
+    async def _hold(self) -> None:
+        async with HUB:
+            self._entered.set()
+            await anyio.sleep_forever()
+
+
+HOLDER = Holder()
+
+
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve all by hubbub's App, but for the path that shows the server as it is."""
+    if scope["type"] == "websocket" and "state" not in scope:  # a server without a lifespan
+        await HOLDER.wait_entered()
     if scope["type"] == "websocket" and scope["path"] == "/raw":
         await show_event_keys(scope, receive, send)
     else:
