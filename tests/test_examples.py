@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import anyio
+import httpx
 import pytest
+from trio_websocket import open_websocket_url
 
 from tests.peer import Peer, call, eventually, running
 
@@ -118,3 +120,37 @@ async def test_in_the_chat_a_peer_that_does_not_read_harms_nobody() -> None:
         assert len(bob.heard) < 300
         ann.leave()
         bob.leave()
+
+
+async def test_starlette() -> None:
+    module = load("05_starlette")
+    ann, bob = Peer(path="/rooms/tea"), Peer(path="/rooms/tea")
+    transport = httpx.ASGITransport(module.app)
+    async with (
+        module.hub,
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http,
+        running(module.app, ann, bob),
+    ):
+        await eventually(lambda: ann.heard == bob.heard == ["welcome to tea"])
+        ann.say("hi")
+        await eventually(lambda: bob.heard[1:] == ["hi"])
+        response = await http.post("/rooms/tea", content="the kettle boils")
+        assert response.json() == {"members": 2, "sent": 2, "dropped": 0, "disconnected": 0}
+        await eventually(lambda: ann.heard[1:] == ["the kettle boils"])
+        ann.leave()
+        bob.leave()
+
+
+@pytest.mark.parametrize("anyio_backend", [("trio", {})], ids=["trio"], indirect=True)
+async def test_trio_websocket() -> None:
+    module = load("06_trio_websocket")
+    async with anyio.create_task_group() as tasks:
+        server = await tasks.start(module.main, 0)
+        url = f"ws://127.0.0.1:{server.port}/"
+        async with open_websocket_url(url) as ann, open_websocket_url(url) as bob:
+            await eventually(lambda: len(module.hub.connections) == 2)
+            await ann.send_message("hi")
+            assert await bob.get_message() == "hi"
+            await bob.send_message(b"ho")
+            assert await ann.get_message() == b"ho"
+        tasks.cancel_scope.cancel()
