@@ -53,7 +53,11 @@ class Library:
     takes_every_close: bool = False
     """Its server takes a close frame also for a peer that does not read."""
     tells_own_close: bool = True
-    """A handler whose connection was closed by another task is told with which code."""
+    """A handler whose connection was closed by another task is always told with which code."""
+
+    def may_tell(self, code: int, reason: str) -> set[tuple[int, str]]:
+        """How a handler may hear of such a close."""
+        return {(code, reason)} if self.tells_own_close else {(code, reason), (1000, "")}
 
 
 @asynccontextmanager
@@ -127,7 +131,7 @@ TRIO_WEBSOCKET = Library(
     disconnect=trio_websocket.ConnectionClosed,
     end=end_of_trio_websocket,
     connect=trio_websocket.open_websocket_url,
-    tells_own_close=False,  # it says 1000, whatever was sent
+    tells_own_close=False,  # it says 1000, whatever was sent, until the peer has answered
 )
 WEBSOCKETS_ON_ASYNCIO = Library(
     name="websockets-asyncio",

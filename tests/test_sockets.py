@@ -192,7 +192,7 @@ class TestEachLibrary:
             assert 0 < len(heard) < sent
             assert end == (1013, "slow consumer")
             await eventually(lambda: house.ends)
-            assert house.ends == [end if library.tells_own_close else (1000, "")]
+            assert set(house.ends) <= library.may_tell(*end)
             await house.hub.broadcast("r", "still here")
             assert await other.hear() == "still here"
             now = house.hub.statistics()
@@ -213,9 +213,10 @@ class TestEachLibrary:
                 assert await other.hear() == news
             # Its handler is told, and nobody is held up by it any more.
             await eventually(lambda: house.ends)
+            abandoned = 0 if library.takes_every_close else 1
+            await eventually(lambda: house.hub.statistics().abandoned == abandoned)
             now = house.hub.statistics()
             assert (now.connections, now.disconnected) == (1, 1)
-            assert now.abandoned == (not library.takes_every_close)
             await house.hub.broadcast("r", "still here")
             assert await other.hear() == "still here"
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
@@ -235,7 +236,7 @@ class TestEachLibrary:
                 await house.hub.aclose(1012)
             assert ends == [(["the last"], (1012, ""))] * 2
             await eventually(lambda: len(house.ends) == 2)
-            assert house.ends == [(1012 if library.tells_own_close else 1000, "")] * 2
+            assert set(house.ends) <= library.may_tell(1012, "")
 
     async def test_who_comes_while_the_hub_closes_is_closed(self, library: Library) -> None:
         house = House(library)

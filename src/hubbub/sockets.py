@@ -172,7 +172,7 @@ class _TrioWebSocket(_Foreign):
             end = self.connection.closed
             if end is None:
                 raise
-            raise WebSocketDisconnect(end.code, end.reason or "") from error
+            raise WebSocketDisconnect(int(end.code), end.reason or "") from error
 
     async def disconnect(self, code: int, reason: str = "") -> None:
         # Cancelled, it closes the stream, which ends a send that is stuck, and every receive.
@@ -190,7 +190,7 @@ class _Websockets(_Foreign):
             code = self.connection.close_code
             if code is None:
                 raise
-            raise WebSocketDisconnect(code, self.connection.close_reason or "") from error
+            raise WebSocketDisconnect(int(code), self.connection.close_reason or "") from error
 
 
 @dataclass(frozen=True, slots=True)
