@@ -285,22 +285,22 @@ def test_a_server_that_is_killed_is_no_different(
 
 def test_the_keyboard_is_enough(open_page: Callable[..., Page]) -> None:
     page = open_page()
-    assert focus(page) == "nick"
+    expect_focus(page, "nick")
     page.keyboard.type("ann")
     page.keyboard.press("Enter")
     expect_line(page, "You joined lobby.")
-    assert focus(page) == "text"
+    expect_focus(page, "text")
     page.keyboard.type("by hand")
     page.keyboard.press("Enter")
     expect_line(page, "by hand")
-    assert focus(page) == "text"
+    expect_focus(page, "text")
     assert page.get_by_label("Message", exact=True).input_value() == ""
 
     tab_to(page, "room", "Shift+Tab")
     page.keyboard.type("tea")
     page.keyboard.press("Enter")
     expect_line(page, "You joined tea.")
-    assert focus(page) == "text"
+    expect_focus(page, "text")
 
     tab_to(page, "lobby", "Shift+Tab")
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
@@ -308,25 +308,25 @@ def test_the_keyboard_is_enough(open_page: Callable[..., Page]) -> None:
     picture(page, "keyboard")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="lobby").wait_for()
-    assert focus(page) == "text"
+    expect_focus(page, "text")
     tab_to(page, "leave", "Shift+Tab")
     page.keyboard.press("Space")
     page.get_by_role("heading", name="tea").wait_for()
-    assert focus(page) == "text"
+    expect_focus(page, "text")
 
 
-def focus(page: Page) -> str:
-    """What has the focus: its id, or its text."""
-    name: str = page.evaluate(
-        "document.activeElement.id || document.activeElement.firstChild?.textContent || ''"
-    )
-    return name
+FOCUS = "document.activeElement.id || document.activeElement.firstChild?.textContent || ''"
+"""What has the focus: its id, or its text."""
+
+
+def expect_focus(page: Page, name: str) -> None:
+    page.wait_for_function(f"({FOCUS}) === {name!r}")
 
 
 def tab_to(page: Page, name: str, key: str) -> None:
     for _ in range(20):
         page.keyboard.press(key)
-        if focus(page) == name:
+        if page.evaluate(FOCUS) == name:
             return
     raise AssertionError(f"Expected to reach {name} by {key}")
 
