@@ -343,7 +343,9 @@ def test_invalid_text(role: Role, bad: bytes) -> None:
         peer_frame(role, FIN | TEXT, b"ok" + bad),
         peer_frame(role, TEXT, b"ok") + peer_frame(role, FIN | CONTINUATION, bad),
     ):
-        assert refusal(Protocol(role), data).code == 1007
+        end = refusal(Protocol(role), data)
+        assert end.code == 1007
+        assert receive(Protocol(role), *octets(data)) == [end]
     small = peer_frame(role, FIN | RSV1 | TEXT, deflate(bad))
     assert refusal(Protocol(role, deflate=DEFLATE), small).code == 1007
     assert receive(Protocol(role), peer_frame(role, FIN | BINARY, bad)) == [bad]

@@ -279,7 +279,7 @@ class Parser:
         self._split = split = bytes(data[used:])
         # Python's decoder waits for the third byte of a surrogate; it is wrong at the second.
         if split[:1] == b"\xed" and split[1:] > b"\x9f":
-            raise Failure(INVALID_DATA, "invalid UTF-8: surrogates not allowed")
+            raise Failure(INVALID_DATA, "invalid UTF-8: invalid continuation byte")
 
     def _control(self, first: int, start: int, length: int) -> Ping | Pong | Close | None:
         if length > MAX_CONTROL:  # §5.5
