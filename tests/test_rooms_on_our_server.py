@@ -10,7 +10,7 @@ import pytest
 from wsproto.extensions import PerMessageDeflate
 
 from hubbub import App, Delivery, Hub, Member, WebSocket
-from hubbub.prepared import Prepared
+from hubbub.prepared import Batch, Prepared
 from tests.peer import eventually
 from tests.ws_bridge.peers import Client, served
 
@@ -146,9 +146,9 @@ async def test_one_that_is_found_gone_by_a_sender_is_forgotten() -> None:
     house = House()
     async with house.open(1) as [client]:
         [member] = house.members
-        assert member.try_send([Prepared("past the outbox")])
+        assert member.try_send(Batch([Prepared("past the outbox")]))
         assert await client.hear() == "past the outbox"
         await member.socket.disconnect(4000)
-        assert not member.try_send([Prepared("x")])
+        assert not member.try_send(Batch([Prepared("x")]))
         await house.hub.broadcast("r", "x")
         await eventually(lambda: not house.hub.connections)

@@ -14,7 +14,7 @@ import anyio
 from hubbub.codecs import json
 from hubbub.exceptions import WebSocketDisconnect
 from hubbub.outbox import Verdict
-from hubbub.prepared import Prepared
+from hubbub.prepared import Batch, Prepared
 
 if TYPE_CHECKING:
     from hubbub.outbox import Outbox, OutboxStatistics, Ticket
@@ -162,13 +162,13 @@ class Member:
 
     # -- For rooms, senders and the hub -------------------------------------------------
 
-    def try_send(self, messages: list[Prepared]) -> bool:
+    def try_send(self, batch: Batch) -> bool:
         """Send past the outbox, on a server that has an outlet, when nothing waits."""
-        if self._outlet is None or self.in_line or not self._outbox.is_empty_for(messages):
+        if self._outlet is None or self.in_line or not self._outbox.could_hold(batch):
             return False
-        if not self._outlet.try_send(*messages):
+        if not self._outlet.try_send(batch):
             return False
-        self.progress += len(messages)
+        self.progress += len(batch)
         return True
 
     def offer(self, message: Prepared) -> Verdict:
@@ -223,10 +223,11 @@ class Member:
     async def _deliver(self, message: Prepared) -> None:
         outlet = self._outlet
         if outlet is not None:
-            if outlet.try_send(message):
+            batch = Batch((message,))
+            if outlet.try_send(batch):
                 return
             await outlet.writable()
-            if outlet.try_send(message):
+            if outlet.try_send(batch):
                 return
         # No short way, or its end, or somebody else was faster.
         await self.socket.deliver(message.data)

@@ -21,6 +21,8 @@ from hubbub.prepared import Prepared
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from hubbub.prepared import Batch
+
 __all__ = ("QUEUED", "Outbox", "OutboxStatistics", "Policy", "Ticket", "Verdict")
 
 
@@ -134,11 +136,9 @@ class Outbox(ObjectSendStream[Prepared]):
     def _has_room(self, message: Prepared) -> bool:
         return len(self._queue) < self.capacity and self._bytes + message.size <= self.max_bytes
 
-    def is_empty_for(self, messages: list[Prepared]) -> bool:
-        """Tell whether nothing waits, and these would all fit."""
-        if self._queue or self._closed or len(messages) > self.capacity:
-            return False
-        return sum(message.size for message in messages) <= self.max_bytes
+    def could_hold(self, batch: Batch) -> bool:
+        """Tell whether messages would fit together, if nothing else was waiting."""
+        return batch.size <= self.max_bytes and len(batch.messages) <= self.capacity
 
     def offer(self, message: Prepared) -> Verdict:
         """Queue the message, or let the policy decide what becomes of it.

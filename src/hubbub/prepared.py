@@ -1,7 +1,7 @@
 """Prepared: one message, made ready once, for however many peers it goes to; and Outlet.
 
 No queue and no connection lives here. Made by whoever sends into an outbox; an Outlet is
-what a server of ours offers to whoever has prepared messages.
+what a server of ours offers to whoever has prepared messages, as a Batch.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
     from hubbub.types import Data
 
-__all__ = ("OUTLET", "Outlet", "Prepared")
+__all__ = ("OUTLET", "Batch", "Outlet", "Prepared")
 
 OUTLET = "hubbub.outlet"
 """The ASGI extension under which a server offers a connection's ``Outlet``."""
@@ -56,6 +56,26 @@ class Prepared:
             return key
 
 
+class Batch:
+    """Messages that are sent together, with what all their receivers share.
+
+    Attributes:
+        messages: the messages, in their order.
+        size: their payload in bytes.
+        frames: their frames, joined, as ``Prepared.frames`` has them.
+    """
+
+    __slots__ = ("frames", "messages", "size")
+
+    def __init__(self, messages: Sequence[Prepared]) -> None:
+        self.messages = messages
+        self.size = sum(message.size for message in messages)
+        self.frames: dict[int, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+
 class Outlet(Protocol):
     """The short way to a connection's socket, past ASGI's events.
 
@@ -67,8 +87,8 @@ class Outlet(Protocol):
         """Whether nothing can be sent, now or ever again."""
         ...
 
-    def try_send(self, *messages: Prepared) -> bool:
-        """Send some messages now, all of them or none.
+    def try_send(self, batch: Batch) -> bool:
+        """Send messages now, all of them or none.
 
         Returns:
             False when older messages still wait for the peer to read, or when it is closed.

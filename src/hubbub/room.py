@@ -15,9 +15,10 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from hubbub.outbox import QUEUED, Verdict
+from hubbub.prepared import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable
 
     from hubbub.member import Member
     from hubbub.outbox import Ticket
@@ -98,7 +99,7 @@ class Broadcast:
 
     __slots__ = ("_awaited", "_flushed", "_held", "exclude", "message", "room_tally", "tally")
 
-    def __init__(self, message: Prepared, exclude: Container[Member], *, awaited: bool) -> None:
+    def __init__(self, message: Prepared, exclude: frozenset[Member], *, awaited: bool) -> None:
         """Make a broadcast.
 
         Args:
@@ -235,28 +236,38 @@ class Room:
             wake: called now and then, when members have been scheduled.
         """
         gathered, self._gathered = self._gathered, []
+        whole = Batch([broadcast.message for _, broadcast in gathered])
+        excluded = frozenset().union(*(broadcast.exclude for _, broadcast in gathered))
+        first, _ = gathered[0]
+        members = self._members
+        sent = 0  # to how many the whole batch went
         try:
             for position, member in enumerate(self.members, 1):
-                if self._flush_to(member, gathered):
+                since = members.get(member)
+                if since is None:  # it left since the flush began
+                    pass
+                elif since < first and member not in excluded and member.try_send(whole):
+                    sent += 1
+                elif self._flush_to(member, since, gathered):
                     schedule(member)
                 if position % _MEMBERS_PER_CHECKPOINT == 0:
                     wake()
                     await checkpoint()
         finally:
+            for _, broadcast in gathered:
+                broadcast.tally.members += sent
+                broadcast.tally.sent += sent
             self.abandon(gathered)
         wake()
 
-    def _flush_to(self, member: Member, gathered: list[tuple[int, Broadcast]]) -> bool:
+    def _flush_to(self, member: Member, since: int, gathered: list[tuple[int, Broadcast]]) -> bool:
         """Offer a member all that is for it; True when it has something to send now."""
-        since = self._members.get(member)
-        if since is None:  # it left since the flush began
-            return False
         its = [
             broadcast
             for number, broadcast in gathered
             if number > since and member not in broadcast.exclude
         ]
-        if its and member.try_send([broadcast.message for broadcast in its]):
+        if its and member.try_send(Batch([broadcast.message for broadcast in its])):
             for broadcast in its:
                 broadcast.tally.count(QUEUED)
             return False

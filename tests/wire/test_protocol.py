@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hubbub.prepared import Prepared
+from hubbub.prepared import Batch, Prepared
 from hubbub.wire.deflate import PerMessageDeflate, deflate
 from hubbub.wire.events import Close, Ping
 from hubbub.wire.frames import BINARY, CLOSE, FIN, PING, PONG, RSV1, TEXT, Role, build_frame
@@ -238,37 +238,48 @@ def test_a_window_that_zlib_cannot_write() -> None:
     assert receive(us, compressed) == ["a" * 1000]  # though the peer may well compress
 
 
-# Prepared messages
+# Messages for many
 
 
 @pytest.mark.parametrize("data", ["a" * 200, b"a" * 200, "é", b""])
-def test_a_prepared_message_is_built_once(data: str | bytes) -> None:
-    prepared = Prepared(data)
-    plain = [Protocol(Role.SERVER).send_prepared(prepared) for _ in range(2)]
-    small = [Protocol(Role.SERVER, deflate=DEFLATE).send_prepared(prepared) for _ in range(2)]
+def test_a_batch_is_built_once(data: str | bytes) -> None:
+    batch = Batch([Prepared(data), Prepared("and more")])
+    plain = [Protocol(Role.SERVER).send_batch(batch) for _ in range(2)]
+    small = [Protocol(Role.SERVER, deflate=DEFLATE).send_batch(batch) for _ in range(2)]
     assert plain[0] is plain[1]
     assert small[0] is small[1]
-    assert plain[0] == Protocol(Role.SERVER).send_message(data)
-    assert small[0] == Protocol(Role.SERVER, deflate=DEFLATE).send_message(data)
-    assert set(prepared.frames) == {0, 15}
+    for frames, protocol in (
+        (plain[0], Protocol(Role.SERVER)),
+        (small[0], Protocol(Role.SERVER, deflate=DEFLATE)),
+    ):
+        assert frames == protocol.send_message(data) + protocol.send_message("and more")
+
+
+def test_batches_share_the_messages_they_have_in_common() -> None:
+    """As when a member is excluded from one of them."""
+    prepared = Prepared("a" * 200)
+    one, other = Batch([prepared]), Batch([prepared, Prepared("b")])
+    frame = Protocol(Role.SERVER, deflate=DEFLATE).send_batch(one)
+    assert Protocol(Role.SERVER, deflate=DEFLATE).send_batch(other).startswith(frame)
+    assert prepared.frames == {15: frame}
     narrow = PerMessageDeflate(server_no_context_takeover=True, server_max_window_bits=10)
-    Protocol(Role.SERVER, deflate=narrow).send_prepared(prepared)
+    Protocol(Role.SERVER, deflate=narrow).send_batch(one)
+    Protocol(Role.SERVER).send_batch(one)
     assert set(prepared.frames) == {0, 10, 15}
 
 
 def test_a_client_masks_each_frame() -> None:
-    prepared = Prepared("a")
+    batch = Batch([Prepared("a")])
     client = Protocol(Role.CLIENT)
-    sent = {client.send_prepared(prepared) for _ in range(20)}
+    sent = {client.send_batch(batch) for _ in range(20)}
     assert len(sent) == 20
-    assert prepared.frames == {}
     assert receive(Protocol(Role.SERVER), *sent) == ["a"] * 20
 
 
-def test_a_prepared_message_needs_an_open_connection_too(role: Role) -> None:
+def test_a_batch_needs_an_open_connection_too(role: Role) -> None:
     protocol = Protocol(role)
-    prepared = Prepared("a")
-    Protocol(Role.SERVER).send_prepared(prepared)
+    batch = Batch([Prepared("a")])
+    Protocol(Role.SERVER).send_batch(batch)
     protocol.send_close()
     with pytest.raises(RuntimeError, match="send a message"):
-        protocol.send_prepared(prepared)
+        protocol.send_batch(batch)

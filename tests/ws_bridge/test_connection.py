@@ -12,7 +12,7 @@ from wsproto.events import CloseConnection
 
 from hubbub import WebSocketDisconnect
 from hubbub.exceptions import ClientDisconnected
-from hubbub.prepared import OUTLET, Prepared
+from hubbub.prepared import OUTLET, Batch, Prepared
 from hubbub.ws_bridge.transport import StreamTransport
 from tests.peer import eventually
 from tests.wire.frame import frame
@@ -411,20 +411,20 @@ async def test_no_compression_when_it_is_switched_off() -> None:
 
 
 async def test_the_outlet(link: str) -> None:
-    prepared = Prepared("news" * 25_000)
+    news = Batch([Prepared("news" * 25_000)])
     outlets: list[Any] = []
 
     async def through_outlet(receive: Receive, _: Send) -> None:
         outlet = outlets[0]
         assert not outlet.closed
         for _turn in range(3):
-            while outlet.try_send(prepared):
+            while outlet.try_send(news):
                 pass  # until the peer does not read
             await outlet.writable()
-        assert outlet.try_send(Prepared("end"))
+        assert outlet.try_send(Batch([Prepared("end")]))
         await until_disconnect(receive, send=_)
         assert outlet.closed
-        assert not outlet.try_send(prepared)
+        assert not outlet.try_send(news)
         await outlet.writable()
 
     app = Application(through_outlet)
@@ -432,13 +432,13 @@ async def test_the_outlet(link: str) -> None:
     async def call(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
             outlets.append(scope["extensions"][OUTLET])
-            assert not outlets[0].try_send(prepared)  # before the answer
+            assert not outlets[0].try_send(news)  # before the answer
         await app(scope, receive, send)
 
     async with linked(link, call) as client:
         await client.open()
         while (data := await client.hear()) != "end":
-            assert data == prepared.data
+            assert data == "news" * 25_000
         await client.close()
         await app.over.wait()
     assert not app.errors
@@ -449,15 +449,15 @@ async def test_frames_and_outlet_share_the_order(link: str) -> None:
         outlet = app.scopes[0]["extensions"][OUTLET]
         await receive()  # another one waits, so that what is sent is corked
         await send({"type": "websocket.send", "text": "1"})
-        assert outlet.try_send(Prepared("2"))
-        await send({"type": "websocket.send", "text": "3"})
+        assert outlet.try_send(Batch([Prepared("2"), Prepared("3")]))
+        await send({"type": "websocket.send", "text": "4"})
         await until_disconnect(receive, send)
 
     app = Application(mixed)
     async with linked(link, app) as client:
         await client.open()
         await client.stream.send(frame(0x81, b"a") + frame(0x81, b"b"))
-        assert [await client.hear() for _ in range(3)] == ["1", "2", "3"]
+        assert [await client.hear() for _ in range(4)] == ["1", "2", "3", "4"]
 
 
 async def test_the_pings_of_a_flood_are_answered_by_the_newest(link: str) -> None:

@@ -29,7 +29,7 @@ from hubbub.wire.frames import (
 from hubbub.wire.parser import Parser
 
 if TYPE_CHECKING:
-    from hubbub.prepared import Prepared
+    from hubbub.prepared import Batch, Prepared
     from hubbub.types import Data
     from hubbub.wire.deflate import PerMessageDeflate
     from hubbub.wire.events import Event
@@ -218,19 +218,26 @@ class Protocol:
                 return self._build(first | RSV1, compressed)
         return self._build(first, payload)
 
-    def send_prepared(self, prepared: Prepared) -> bytes:
-        """Build the frame of a message that goes to many: once for all that can share it.
+    def send_batch(self, batch: Batch) -> bytes:
+        """Build the frames of messages that go to many: once for all that can share them.
 
         Raises:
             RuntimeError: if the connection is past sending messages.
         """
         if self._role is Role.CLIENT:  # its frames are masked, each with a key of its own
-            return self.send_message(prepared.data)
+            return b"".join(self.send_message(message.data) for message in batch.messages)
         if self.state is not _OPEN:
             self._move(Move.SEND_MESSAGE)
-        frame = prepared.frames.get(self._window_bits)
+        frames = batch.frames.get(self._window_bits)
+        if frames is None:
+            frames = b"".join(map(self._share_frame, batch.messages))
+            batch.frames[self._window_bits] = frames
+        return frames
+
+    def _share_frame(self, message: Prepared) -> bytes:
+        frame = message.frames.get(self._window_bits)
         if frame is None:
-            frame = prepared.frames[self._window_bits] = self.send_message(prepared.data)
+            frame = message.frames[self._window_bits] = self.send_message(message.data)
         return frame
 
     def send_ping(self, payload: bytes = b"") -> bytes:

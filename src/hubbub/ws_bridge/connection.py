@@ -29,7 +29,7 @@ from hubbub.ws_bridge.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hubbub.prepared import Prepared
+    from hubbub.prepared import Batch
     from hubbub.types import ASGIApp, Data, Message, Scope
     from hubbub.wire.protocol import Protocol
     from hubbub.ws_bridge.config import Config
@@ -317,12 +317,12 @@ class Connection:
         else:
             writer.write(frame)
 
-    def try_send(self, *messages: Prepared) -> bool:
+    def try_send(self, batch: Batch) -> bool:
         """Send messages if they can be sent now (the Outlet's part)."""
-        if self.closed or not self.writer.is_idle or self._protocol is None:
+        writer, protocol = self.writer, self._protocol
+        if self.phase is not _OPEN or writer.draining or writer.broken or protocol is None:
             return False
-        frames = [self._protocol.send_prepared(message) for message in messages]
-        self.writer.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        writer.write(protocol.send_batch(batch))
         return True
 
     @property
@@ -464,20 +464,18 @@ class _StandIn:
 class _Outlet:
     """What an application sees of a connection past ASGI: the protocol of that name."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "try_send")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.try_send = connection.try_send  # without a call between
 
     @property
     def closed(self) -> bool:
         return self._connection.closed
 
-    def try_send(self, *messages: Prepared) -> bool:
-        return self._connection.try_send(*messages)
-
     async def writable(self) -> None:
-        await self._connection.writer.wait_idle()
+        await self._connection.writer.wait_drained()
 
 
 def _size(event: Message) -> int:

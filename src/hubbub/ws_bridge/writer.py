@@ -42,12 +42,12 @@ class Writer:
     Attributes:
         sent: how many bytes the transport has taken; who compares it sees progress.
         broken: whether nothing can be sent any more.
+        draining: whether something waits here, because the transport did not take it.
     """
 
     __slots__ = (
         "_corked",
         "_corked_size",
-        "_draining",
         "_helper",
         "_last",
         "_pong",
@@ -55,6 +55,7 @@ class Writer:
         "_rest",
         "_transport",
         "broken",
+        "draining",
         "sent",
     )
 
@@ -71,31 +72,26 @@ class Writer:
         self._corked: list[bytes] = []
         self._corked_size = 0
         self._rest: memoryview | None = None  # of what the transport did not take whole
-        self._draining = False
         self._pong = b""
         self._last: Callable[[], None] | None = None
         self._progress: anyio.Event | None = None
         self.sent = 0
         self.broken = False
+        self.draining = False
 
     @property
     def has_room(self) -> bool:
         """Whether another message may come in."""
-        return not self._draining or self._corked_size < _HIGH_WATER
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether the transport takes what comes, and holds nothing back."""
-        return not self._draining
+        return not self.draining or self._corked_size < _HIGH_WATER
 
     @property
     def unsent(self) -> bool:
         """Whether something waits for the peer to read."""
-        return self._draining or self._transport.unsent
+        return self.draining or self._transport.unsent
 
     def write(self, frame: bytes) -> None:
         """Send a frame now, after what waits; its rest is sent when there is room."""
-        if self._corked or self._draining:
+        if self._corked or self.draining:
             self._corked.append(frame)
             self._corked_size += len(frame)
             self.flush()
@@ -113,20 +109,20 @@ class Writer:
 
     def write_pong(self, frame: bytes) -> None:
         """Send a pong; of those that cannot be sent yet only the newest (RFC 6455 §5.5.3)."""
-        if self._draining:
+        if self.draining:
             self._pong = frame
         else:
             self.cork(frame)
 
     def flush(self) -> None:
         """Send what is corked."""
-        if self._corked and not self._draining:
+        if self._corked and not self.draining:
             self._push(self._take())
 
     def finish(self, last: Callable[[], None]) -> None:
         """Do one last thing to the transport when all is sent: now, if it is."""
         self.flush()
-        if self._draining:
+        if self.draining:
             self._last = last
         else:
             last()
@@ -136,9 +132,9 @@ class Writer:
         while not self.has_room:
             await self._wait_progress()
 
-    async def wait_idle(self) -> None:
-        """Wait until ``is_idle``, or ``broken``."""
-        while self._draining:
+    async def wait_drained(self) -> None:
+        """Wait until nothing waits here, or ``broken``."""
+        while self.draining:
             await self._wait_progress()
 
     async def _wait_progress(self) -> None:
@@ -164,7 +160,7 @@ class Writer:
         self.sent += taken
         if taken < len(data):
             self._rest = memoryview(data)[taken:]
-            self._draining = True
+            self.draining = True
             self._helper.start(self._drain)
 
     async def _drain(self) -> None:
@@ -180,7 +176,7 @@ class Writer:
             self.broken = True
         finally:
             self._rest = None
-            self._draining = False
+            self.draining = False
             self._take()
             self._tell_progress()
         if self._last is not None:
