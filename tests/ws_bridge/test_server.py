@@ -19,6 +19,7 @@ import trustme
 from anyio.streams.tls import TLSStream
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+from wsproto.events import CloseConnection
 
 from hubbub.ws_bridge import run, serve, serve_connection
 from hubbub.ws_bridge.streams import SocketStream
@@ -35,6 +36,8 @@ from tests.ws_bridge.peers import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from anyio.abc import ByteStream
 
     from hubbub.types import Receive, Scope, Send
 
@@ -80,12 +83,24 @@ async def test_an_address_that_is_taken() -> None:
             await serve(Application(), host, port)
 
 
-async def test_tls() -> None:
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """What a server of TLS needs, and what its clients do."""
     authority = trustme.CA()
     ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(ours)
     theirs = ssl.create_default_context()
     authority.configure_trust(theirs)
+    return ours, theirs
+
+
+async def wrap_tls(stream: ByteStream, context: ssl.SSLContext) -> TLSStream:
+    return await TLSStream.wrap(
+        stream, hostname="localhost", ssl_context=context, standard_compatible=False
+    )
+
+
+async def test_tls() -> None:
+    ours, theirs = tls_contexts()
     app = Application()
     async with served(app, ssl=ours, handshake_timeout=0.5, close_timeout=0.1) as (host, port):
         async with await anyio.connect_tcp(host, port) as stream:
@@ -95,12 +110,7 @@ async def test_tls() -> None:
             assert await Client(stream).rest() == b""  # no TLS in time
         async with await anyio.connect_tcp(host, port):
             pass  # nor any sign of it
-        async with await TLSStream.wrap(
-            await anyio.connect_tcp(host, port),
-            hostname="localhost",
-            ssl_context=theirs,
-            standard_compatible=False,
-        ) as stream:
+        async with await wrap_tls(await anyio.connect_tcp(host, port), theirs) as stream:
             client = Client(stream)
             await client.open()
             await client.say("x" * 500_000)
@@ -223,6 +233,27 @@ async def test_cancelling_the_server_closes_with_1012() -> None:
         "reason": "service restart",
     }
     assert waiting.last["code"] == 1012
+
+
+async def test_a_shutdown_does_not_wait_for_who_comes_late() -> None:
+    """A peer may have been accepted, and be at TLS, when the others are told to go."""
+    ours, theirs = tls_contexts()
+    async with anyio.create_task_group() as clients:
+        async with served(Application(), ssl=ours, shutdown_timeout=None) as address:
+            late = await anyio.connect_tcp(*address)
+            open_one = Client(await wrap_tls(await anyio.connect_tcp(*address), theirs))
+            await open_one.open()
+
+            async def end() -> None:
+                event = await open_one.next()
+                assert isinstance(event, CloseConnection)
+                async with await wrap_tls(late, theirs) as stream:
+                    assert await Client(stream).rest() == b""
+                await open_one.send(event.response())
+                assert await open_one.rest() == b""
+                await open_one.stream.aclose()
+
+            clients.start_soon(end)
 
 
 @pytest.mark.parametrize("mode", ["deaf peer", "deaf application"])

@@ -53,6 +53,7 @@ class Caretaker:
         self._dirty: list[Writer] = []
         self._wakeup = anyio.Event()
         self._emptied = anyio.Event()
+        self._farewell: tuple[int, str] | None = None  # once the server shuts down
         tasks.start_soon(self._sweep)
         tasks.start_soon(self._flush)
 
@@ -72,6 +73,8 @@ class Caretaker:
     def admit(self, connection: Connection) -> None:
         """Look after a connection from now on."""
         self._watches[connection] = _Watch(connection, anyio.current_time())
+        if self._farewell is not None:  # TLS took it so long
+            connection.shut_down(*self._farewell)
 
     def forget(self, connection: Connection) -> None:
         """Look after it no longer."""
@@ -81,9 +84,10 @@ class Caretaker:
 
     async def shut_down(self, code: int, reason: str) -> None:
         """Begin to close all connections, and wait until they are gone."""
+        self._farewell = code, reason
+        for connection in tuple(self._watches):
+            connection.shut_down(code, reason)
         while self._watches:
-            for connection in tuple(self._watches):
-                connection.shut_down(code, reason)
             self._emptied = anyio.Event()
             await self._emptied.wait()
 
