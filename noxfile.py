@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import NoReturn
 
 import nox
 
@@ -24,7 +25,9 @@ IN_CI = os.environ.get("CI") == "true"
 # pyenv's `python3.12` runs what PYENV_VERSION names: let it name all that there is.
 if shutil.which("pyenv"):
     listed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True).stdout
-    wanted = [version for version in listed.split() if version.rpartition(".")[0] in PYTHONS]
+    series = [*PYTHONS, "2.7"]  # `python` is the first of them
+    found = {version.rpartition(".")[0]: version for version in listed.split()}
+    wanted = [found[name] for name in series if name in found]
     os.environ["PYENV_VERSION"] = ":".join(filter(None, [os.environ.get("PYENV_VERSION"), *wanted]))
 
 
@@ -33,7 +36,7 @@ def install(session: nox.Session, *groups: str, extras: str = "") -> None:
     session.install("-e", f".{extras}", *requirements)
 
 
-def lacks(session: nox.Session, what: str) -> None:
+def lacks(session: nox.Session, what: str) -> NoReturn:
     """Skip for want of something, or fail where nothing may be wanting."""
     (session.error if IN_CI else session.skip)(f"{what} is not here")
 
@@ -90,6 +93,20 @@ def browser(session: nox.Session) -> None:
         lacks(session, "Chromium")
     install(session, "tests", "browser", extras="[demo]")
     session.run("pytest", "-m", "browser", *session.posargs)
+
+
+@nox.session
+def autobahn(session: nox.Session) -> None:
+    """The Autobahn testsuite against the server: a sample, or with `-- --all` all of it."""
+    python = shutil.which("python2.7")
+    if python is None:
+        lacks(session, "Python 2.7")
+    suite = f"{session.create_tmp()}/suite"
+    pip = [python, "-W", "ignore", "-m", "pip", "install", "-qq", "--target", suite]
+    if not Path(suite).exists():
+        session.run(*pip, "autobahntestsuite==25.10.1", external=True)
+    install(session, extras="[cli,fast,trio]")
+    session.run("python", "-m", "tests.autobahn", python, suite, *session.posargs)
 
 
 @nox.session

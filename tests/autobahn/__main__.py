@@ -1,0 +1,133 @@
+"""The public Autobahn testsuite against the server, as strictly as it can be, on every loop.
+
+    python -m tests.autobahn PYTHON SUITE [--all]
+
+PYTHON is a Python 2.7, SUITE the directory that it has autobahntestsuite in. The loops are tested
+side by side. What is not asked for by ``--all`` is most of compression: each of those cases sends
+a thousand messages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias
+
+BACKENDS: Final = ("asyncio", "uvloop", "trio")
+
+
+class Selection(NamedTuple):
+    """Patterns of cases, how many cases that are, and the seconds after which they hang."""
+
+    cases: list[str]
+    number: int
+    timeout: float
+
+
+ALL: Final = Selection(["*"], 517, 3600)
+SAMPLE: Final = Selection(
+    [
+        *("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"),
+        *("12.1.1", "12.2.5", "12.3.9", "12.4.13", "12.5.17"),
+        *("13.1.2", "13.2.3", "13.3.4", "13.4.11", "13.5.12", "13.6.13", "13.7.14"),
+    ],
+    313,
+    600,
+)
+_GOOD: Final = {"OK", "INFORMATIONAL"}
+
+_WSTEST: Final = """
+import site, sys
+site.addsitedir(sys.argv.pop(1))
+from autobahntestsuite.wstest import run
+run()
+"""
+
+
+Findings: TypeAlias = dict[str, dict[str, Any]]
+"""What was found, for each case."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """An installed testsuite."""
+
+    python: str
+    directory: Path
+
+    def run(self, mode: str, selection: Selection, **spec: Any) -> Findings:
+        """Run it until it ends."""
+        with tempfile.TemporaryDirectory() as out:
+            path = Path(out, "spec.json")
+            spec |= {"outdir": out, "exclude-cases": [], "exclude-agent-cases": {}}
+            path.write_text(json.dumps({"cases": selection.cases, **spec}))
+            subprocess.run(
+                [self.python, "-c", _WSTEST, self.directory, "--mode", mode, "--spec", path],
+                cwd=out,
+                stdout=subprocess.DEVNULL,
+                check=True,
+                timeout=selection.timeout,
+            )
+            [found] = json.loads(Path(out, "index.json").read_text()).values()
+        assert isinstance(found, dict)
+        return found
+
+
+def test_server(suite: Suite, backend: str, selection: Selection) -> Findings:
+    """Let the testsuite be the client of a server."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = ["hubbub", "serve", "tests.autobahn.echo:app", "--log-level", "warning"]
+        fd = listener.fileno()
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command, "--backend", backend, "--fd", str(fd)], pass_fds=[fd]
+        )
+        url = f"ws://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        return suite.run("fuzzingclient", selection, servers=[{"agent": backend, "url": url}])
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def find_faults(found: Findings, expected: int) -> list[str]:
+    """What is not as the standard wants it, to the letter; and whether a case was left out."""
+    faults = [
+        f"{case}: {result['behavior']}, close {result['behaviorClose']}"
+        for case, result in found.items()
+        if not {result["behavior"], result["behaviorClose"]} <= _GOOD
+    ]
+    if len(found) != expected:
+        faults.append(f"Expected {expected} cases, got {len(found)}")
+    return faults
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.autobahn")
+    parser.add_argument("python")
+    parser.add_argument("suite", type=Path)
+    parser.add_argument("--all", action="store_true")
+    arguments = parser.parse_args()
+    suite = Suite(arguments.python, arguments.suite.resolve())
+    selection = ALL if arguments.all else SAMPLE
+    failed = False
+    with ThreadPoolExecutor() as threads:
+        runs = [threads.submit(test_server, suite, backend, selection) for backend in BACKENDS]
+        for backend, run in zip(BACKENDS, runs, strict=True):
+            found = run.result()
+            print(backend, dict(Counter(result["behavior"] for result in found.values())))
+            for fault in find_faults(found, selection.number):
+                failed = True
+                print(backend, fault)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
