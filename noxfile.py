@@ -20,6 +20,7 @@ nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())
+HERMETIC = "not servers and not interop and not browser"
 IN_CI = os.environ.get("CI") == "true"
 
 # pyenv's `python3.12` runs what PYENV_VERSION names: let it name all that there is.
@@ -52,7 +53,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types by two checkers, which find different things."""
-    install(session, "types", "tests", "servers", "browser", extras="[demo]")
+    install(session, "types", "tests", "servers", "interop", "browser", extras="[demo]")
     session.install("nox")
     session.run("mypy")
     session.run("basedpyright")
@@ -64,8 +65,7 @@ def tests(session: nox.Session) -> None:
     install(session, "tests", extras="[demo]")
     session.env["COVERAGE_FILE"] = f"{session.create_tmp()}/.coverage"
     session.run("coverage", "erase")
-    marks = "not servers and not browser"
-    session.run("coverage", "run", "-m", "pytest", "-m", marks, *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-m", HERMETIC, *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report")
 
@@ -76,7 +76,7 @@ def lowest(session: nox.Session) -> None:
     install(session, "tests", extras="[demo]")
     pins = [requirement.replace(">=", "==") for requirement in PROJECT["project"]["dependencies"]]
     session.install(*pins)
-    session.run("pytest", "-m", "not servers and not browser", *session.posargs)
+    session.run("pytest", "-m", HERMETIC, *session.posargs)
 
 
 @nox.session
@@ -84,6 +84,13 @@ def servers(session: nox.Session) -> None:
     """The wrapper and the rooms on real ASGI servers."""
     install(session, "tests", "servers", extras="[demo]")
     session.run("pytest", "-m", "servers", *session.posargs)
+
+
+@nox.session
+def interop(session: nox.Session) -> None:
+    """The server with what others have made: clients, programs and frameworks."""
+    install(session, "tests", "interop", extras="[demo]")
+    session.run("pytest", "-m", "interop", *session.posargs)
 
 
 @nox.session
