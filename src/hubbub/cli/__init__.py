@@ -1,0 +1,41 @@
+"""The command line: ``hubbub serve``, ``hubbub demo``.
+
+The commands are put together here, each of which has a file of its own: what it asks on a
+terminal, and what it answers there. What it does lives where it belongs, and is imported when
+it is asked for. Called by ``__main__``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import hubbub
+from hubbub.cli import demo, serve
+
+__all__ = ("app",)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+)
+app.command()(serve.serve)
+app.command()(demo.demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hubbub {hubbub.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version."),
+    ] = False,
+) -> None:
+    """WebSockets and rooms, on asyncio, uvloop and trio."""
+    del version
