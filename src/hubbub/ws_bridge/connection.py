@@ -72,6 +72,8 @@ class Connection:
         received: how many bytes have come; who compares it sees that the peer lives.
         receives: how often the application has come for an event.
         reading: whether somebody waits for the peer's bytes, or takes them now.
+        request_line: the request's first line, without its query; None until it is known.
+        status: of the answer to it; None until there is one.
     """
 
     __slots__ = (
@@ -90,6 +92,8 @@ class Connection:
         "reading",
         "received",
         "receives",
+        "request_line",
+        "status",
         "transport",
         "writer",
     )
@@ -101,6 +105,8 @@ class Connection:
         self.reading = True
         self.received = 0
         self.receives = 0
+        self.request_line: str | None = None
+        self.status: int | None = None
         self._app = app
         self._config = config
         self._helper = helper
@@ -143,6 +149,7 @@ class Connection:
         """Feed the opening; decide what it says."""
         assert self._opening is not None
         answer = self._opening.receive_data(data)
+        self.request_line = self._opening.request_line
         if isinstance(answer, UpgradeRequest):
             self.phase = Phase.ANSWER
         elif answer is not None:
@@ -153,6 +160,7 @@ class Connection:
         if self._opening.responding:  # half an answer cannot be taken back
             self.writer.finish(self.transport.finish)
         else:
+            self.status = refusal.status
             self.writer.write(self._opening.refuse(refusal))
             self.writer.finish(self.transport.send_eof)
         self._end(code, "")
@@ -197,11 +205,13 @@ class Connection:
         response, self._protocol = opening.accept(subprotocol, headers)
         self.writer.write(response)
         self._opening = None
+        self.status = 101
         self.phase = Phase.OPEN
 
     async def start_response(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Begin a response of the application's own (the responder's part)."""
         self.writer.write(self._require_opening().start_response(status, headers))
+        self.status = status
 
     async def send_body(self, data: bytes, *, more: bool) -> None:
         """Go on with it (the responder's part)."""
@@ -337,6 +347,11 @@ class Connection:
         if self._disconnect is None:
             self._disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
             self.phase = Phase.CLOSING
+
+    @property
+    def close_code(self) -> int | None:
+        """How it ends; None until that is known."""
+        return None if self._disconnect is None else self._disconnect["code"]
 
     def _disconnected(self) -> ClientDisconnected:
         event = self._disconnect or {"code": ABNORMAL, "reason": ""}

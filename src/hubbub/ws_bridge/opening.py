@@ -46,6 +46,18 @@ class Opening:
         assert self._request is not None
         return self._request
 
+    @property
+    def request_line(self) -> str | None:
+        """The request's first line, once its head has come and is HTTP.
+
+        Its query is left out: that is where browsers have to put a WebSocket's credentials.
+        """
+        request = self._handshake.request
+        if request is None:
+            return None
+        path = request.target.partition(b"?")[0]
+        return b" ".join((request.method, path, b"HTTP/" + request.http_version)).decode("ascii")
+
     def receive_data(self, data: bytes) -> UpgradeRequest | Refusal | None:
         """Take what came from the peer.
 

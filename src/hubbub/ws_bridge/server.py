@@ -15,6 +15,7 @@ from anyio import TASK_STATUS_IGNORED
 from anyio.streams.tls import TLSStream
 
 from hubbub._tasks import create_task_group
+from hubbub.ws_bridge.access import log_access
 from hubbub.ws_bridge.caretaker import Caretaker
 from hubbub.ws_bridge.config import Config
 from hubbub.ws_bridge.connection import Connection
@@ -255,7 +256,9 @@ async def _serve_transport(
     full = limit is not None and len(caretaker) >= limit
     connection = Connection(app, transport, caretaker.config, caretaker)
     caretaker.admit(connection)
+    began = anyio.current_time()
     try:
         await connection.run(state, full=full)
     finally:
         caretaker.forget(connection)
+        log_access(connection, anyio.current_time() - began)
