@@ -8,7 +8,8 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
+from asyncio import SelectorEventLoop
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -354,25 +355,44 @@ def test_a_backend_that_is_none() -> None:
         run(Application(), backend="curio")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_running_until_a_signal(backend: Any) -> None:
-    handler = signal.getsignal(signal.SIGTERM)
+def run_until(number: signal.Signals, backend: Any) -> tuple[Any, list[Any]]:
+    """Run a server until its peer sends the signal; give its application's last event."""
     app = Application()
-    listener = socket.create_server(("127.0.0.1", 0))
-    address = listener.getsockname()
+    announced: list[Any] = []
 
-    def connect_and_end() -> None:
-        with connect(f"ws://{address[0]}:{address[1]}/") as client:
-            os.kill(os.getpid(), signal.SIGTERM)
+    def connect_and_end(host: str, port: int) -> None:
+        with connect(f"ws://{host}:{port}/") as client:
+            os.kill(os.getpid(), number)
             with suppress(ConnectionClosed):
                 client.recv(timeout=5)
 
-    thread = threading.Thread(target=connect_and_end)
-    thread.start()
-    run(app, sockets=[listener], backend=backend)
-    thread.join()
-    assert app.last["code"] == 1012
+    def announce(addresses: list[Any]) -> None:
+        announced.extend(addresses)
+        guest.submit(connect_and_end, *addresses[0])
+
+    with ThreadPoolExecutor(1) as guest:
+        run(app, port=0, backend=backend, announce=announce)
+    return app.last, announced
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_running_until_a_signal(backend: Any) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    last, [address] = run_until(signal.SIGTERM, backend)
+    assert last["code"] == 1012
+    assert address[0] == "127.0.0.1"
     assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_running_until_ctrl_c_where_there_are_no_signal_receivers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotImplementedError  # as the loops of Windows do
+
+    monkeypatch.setattr(SelectorEventLoop, "add_signal_handler", refuse)
+    last, _ = run_until(signal.SIGINT, "asyncio")
+    assert last["code"] == 1012
 
 
 class Hasty(socket.socket):

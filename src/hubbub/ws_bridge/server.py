@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -124,6 +125,7 @@ def run(
     sockets: Sequence[socket.socket] | None = None,
     config: Config = _DEFAULTS,
     backend: Literal["asyncio", "uvloop", "trio"] = "asyncio",
+    announce: Callable[[list[Any]], None] | None = None,
 ) -> None:
     """Serve an ASGI application, on a loop of its own, until SIGINT or SIGTERM.
 
@@ -139,6 +141,8 @@ def run(
         sockets: listening sockets, instead of host and port; they are closed in the end.
         config: limits and choices.
         backend: the event loop; ``uvloop`` and ``trio`` need the packages of these names.
+        announce: called with the addresses as soon as peers may connect; by default these are
+            logged.
 
     Raises:
         OSError: if an address is taken, or not ours to listen on.
@@ -153,21 +157,37 @@ def run(
     )
     handlers = [signal.getsignal(number) for number in _SIGNALS]
     try:
-        anyio.run(_serve_until_signal, serving, backend=name, backend_options=options)
+        with suppress(KeyboardInterrupt):  # how Ctrl-C comes where there are no signal receivers
+            anyio.run(
+                _serve_until_signal,
+                serving,
+                announce or _log_addresses,
+                backend=name,
+                backend_options=options,
+            )
     finally:
         for number, handler in zip(_SIGNALS, handlers, strict=True):
             signal.signal(number, handler)
 
 
-async def _serve_until_signal(serving: Callable[..., Coroutine[Any, Any, None]]) -> None:
+async def _serve_until_signal(
+    serving: Callable[..., Coroutine[Any, Any, None]], announce: Callable[[list[Any]], None]
+) -> None:
     async with create_task_group() as tasks:
-        with anyio.open_signal_receiver(*_SIGNALS) as signals:
-            addresses = await tasks.start(serving)
-            _logger.info("Listening on %s", ", ".join(map(str, addresses)))
-            await anext(signals)
+        with ExitStack() as stack:
+            try:
+                signals = stack.enter_context(anyio.open_signal_receiver(*_SIGNALS))
+            except NotImplementedError:  # asyncio on Windows, where Ctrl-C cancels this task
+                signals = None
+            announce(await tasks.start(serving))
+            await (anyio.sleep_forever() if signals is None else anext(signals))
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         tasks.cancel_scope.cancel()
+
+
+def _log_addresses(addresses: list[Any]) -> None:
+    _logger.info("Listening on %s", ", ".join(map(str, addresses)))
 
 
 class _Server:
