@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -373,6 +374,18 @@ def run_until(number: signal.Signals, backend: Any) -> tuple[Any, list[Any]]:
     with ThreadPoolExecutor(1) as guest:
         run(app, port=0, backend=backend, announce=announce)
     return app.last, announced
+
+
+def test_the_garbage_collector_leaves_alone_what_was_there_before_the_first_peer() -> None:
+    frozen: list[int] = []
+
+    def announce(_: list[Any]) -> None:
+        frozen.append(gc.get_freeze_count())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    run(Application(), port=0, announce=announce)
+    assert frozen[0] > 0
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

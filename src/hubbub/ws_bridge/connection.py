@@ -142,6 +142,7 @@ class Connection:
     # -- The opening ---------------------------------------------------------------------
 
     async def _read_request(self) -> None:
+        self._take_in(self.transport.try_receive())  # by now it is often there
         while self.phase is Phase.REQUEST:
             await self._read()
 
@@ -288,9 +289,11 @@ class Connection:
             else:
                 await self.transport.wait_readable()
         except anyio.ClosedResourceError:
-            data: bytes | None = b""
+            self._take_in(b"")
         else:
-            data = self.transport.try_receive()
+            self._take_in(self.transport.try_receive())
+
+    def _take_in(self, data: bytes | None) -> None:
         self._more = data is not None and len(data) == CHUNK
         if data:
             self.received += len(data)
