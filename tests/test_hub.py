@@ -31,6 +31,7 @@ from tests.peer import Peer, eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from hubbub.outbox import Policy
     from hubbub.types import Message
 
 
@@ -661,6 +662,93 @@ class TestMember:
                 peer.read_on()
             await idle()
             assert peer.heard == [str(number) for number in range(10)]
+
+    async def test_a_snapshot_is_followed_by_every_change_and_by_no_other(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        state = 0
+
+        def change(room: str) -> None:
+            nonlocal state
+            state += 1
+            hub.broadcast_nowait(room, str(state))
+
+        async with hub, joined(hub, *peers) as members:
+            for member in members:
+                member.join("s")
+            for room in "rsrs":
+                change(room)
+            members[0].send_nowait(f"so far {state}")
+            for room in "srr":
+                change(room)
+            await hub.broadcast_all("end")
+            await eventually(lambda: all(peer.heard[-1:] == ["end"] for peer in peers))
+            assert [sorted(peer.heard[:-1]) for peer in peers[1:]] == [list("1234567")] * 3
+            snapshot = peers[0].heard.index("so far 4")
+            assert sorted(peers[0].heard[:snapshot]) == list("1234")
+            assert sorted(peers[0].heard[snapshot + 1 : -1]) == list("567")
+
+    @pytest.mark.parametrize("at_once", [1, 2, 3])
+    async def test_a_snapshot_has_its_place_in_a_flush_too(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch, at_once: int
+    ) -> None:
+        monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", at_once)
+        peers = [Peer() for _ in range(12)]
+        async with hub, joined(hub, *peers) as members:
+
+            async def take_snapshots(peer: Peer, member: Member) -> None:
+                for number in range(3):
+                    member.send_nowait(f"so far {number}")
+                    await anyio.lowlevel.checkpoint()
+
+            async with anyio.create_task_group() as tasks:
+                for peer, member in zip(peers, members, strict=True):
+                    tasks.start_soon(take_snapshots, peer, member)
+                for number in range(4):
+                    hub.broadcast_nowait("r", str(number))
+                    await anyio.lowlevel.checkpoint()
+            await hub.broadcast("r", "end")
+            await eventually(lambda: all(peer.heard[-1:] == ["end"] for peer in peers))
+            for peer in peers:
+                assert [text for text in peer.heard if len(text) == 1] == list("0123")
+                own = [text for text in peer.heard if str(text).startswith("so far")]
+                assert own == ["so far 0", "so far 1", "so far 2"]
+            assert hub.rooms["r"].statistics().sent == 12 * 5
+
+    @pytest.mark.parametrize("policy", [Disconnect(), DropOldest(), Block()])
+    async def test_a_send_that_cannot_wait_does_not_go_into_a_full_outbox(
+        self, hub: Hub, peer: Peer, policy: Policy
+    ) -> None:
+        async with hub, joined(hub, peer, capacity=1, max_bytes=4, policy=policy) as [member]:
+            peer.stop_reading()
+            member.send_nowait("a")
+            await idle()
+            member.send_nowait("b")
+            with pytest.raises(anyio.WouldBlock):
+                member.send_nowait("c")
+            with pytest.raises(MessageTooBig):
+                member.send_nowait("ccccc")
+            with pytest.raises(TypeError):
+                member.send_nowait(1)  # type: ignore[arg-type]
+            peer.read_on()
+            await eventually(lambda: peer.heard == ["a", "b"])
+            assert member.statistics().dropped == 0
+            peer.send_error = ConnectionResetError()
+            member.send_nowait("d")
+            await eventually(lambda: not hub.connections)
+            with pytest.raises(WebSocketDisconnect):
+                member.send_nowait("e")
+
+    async def test_what_comes_before_a_send_that_cannot_wait_may_end_the_member(
+        self, hub: Hub, peer: Peer
+    ) -> None:
+        async with hub, joined(hub, peer, capacity=1) as [member]:
+            for _ in range(2):
+                hub.broadcast_nowait("r", "x")
+            with pytest.raises(WebSocketDisconnect) as caught:
+                member.send_nowait("y")
+            assert caught.value.code == 1013
+            assert not hub.rooms
 
     async def test_send_too_big(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer, max_bytes=10) as [member]:

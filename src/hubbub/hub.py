@@ -391,7 +391,12 @@ class _Run:
             self._dirty.append(room)
             self._wakeup.set()
 
-    async def flushed(self) -> None:
+    def flush_to(self, member: Member) -> None:
+        for room in self._dirty:
+            if room.flush_to(member):
+                self.schedule(member)
+
+    async def _flushed_all(self) -> None:
         # As many flushes as rooms have gathered something by now; not those that follow.
         for _ in range(len(self._dirty)):
             await self._flushed.wait()
@@ -420,7 +425,7 @@ class _Run:
     async def close(self, code: int, drain: float) -> None:
         self.closing = code
         with anyio.move_on_after(drain):
-            await self.flushed()
+            await self._flushed_all()
             for member in self.members:
                 await member.wait_drained()
         async with create_task_group() as closing:

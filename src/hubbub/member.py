@@ -41,8 +41,8 @@ class Keeper(Protocol):
         """See to it that the member is drained."""
         ...
 
-    async def flushed(self) -> None:
-        """Wait until all that was broadcast before this call is in the outboxes."""
+    def flush_to(self, member: Member) -> None:
+        """Take to a member what was broadcast before this call and is not in its outbox yet."""
         ...
 
     def note_dropped(self, member: Member, count: int) -> None:
@@ -147,13 +147,35 @@ class Member:
             TypeError: if the message is neither ``str`` nor ``bytes``.
             WebSocketDisconnect: if the connection is over.
         """
-        self._require_alive()
-        await self._keeper.flushed()
+        prepared = Prepared(message)
+        self._keeper.flush_to(self)
         try:
-            await self._outbox.send(Prepared(message))
+            await self._outbox.send(prepared)
         except anyio.ClosedResourceError:
-            assert self._end is not None  # the outbox closes with the member
-            raise WebSocketDisconnect(*self._end) from None
+            raise self._disconnected() from None
+        self._keeper.schedule(self)
+
+    def send_nowait(self, message: Data) -> None:
+        """Send to this member alone, in this very place among the broadcasts.
+
+        What was broadcast before comes before it, what is broadcast after comes after it: so
+        a snapshot can be followed by every change to it, and by no other.
+
+            async with hub.join("prices", ws) as me:
+                me.send_nowait(json.dumps(prices))
+
+        Raises:
+            anyio.WouldBlock: if the outbox is full, whatever the policy.
+            MessageTooBig: if the message is larger than the outbox's ``max_bytes``.
+            TypeError: if the message is neither ``str`` nor ``bytes``.
+            WebSocketDisconnect: if the connection is over.
+        """
+        prepared = Prepared(message)
+        self._keeper.flush_to(self)
+        try:
+            self._outbox.send_nowait(prepared)
+        except anyio.ClosedResourceError:
+            raise self._disconnected() from None
         self._keeper.schedule(self)
 
     def statistics(self) -> OutboxStatistics:
@@ -255,7 +277,11 @@ class Member:
 
     def _require_alive(self) -> None:
         if self._end is not None:
-            raise WebSocketDisconnect(*self._end)
+            raise self._disconnected()
+
+    def _disconnected(self) -> WebSocketDisconnect:
+        assert self._end is not None
+        return WebSocketDisconnect(*self._end)
 
 
 def _gap_notice(missed: int) -> str:

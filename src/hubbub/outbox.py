@@ -176,9 +176,14 @@ class Outbox(ObjectSendStream[Prepared]):
         Raises:
             anyio.ClosedResourceError: if the outbox is closed.
             anyio.WouldBlock: if it does not fit.
+            MessageTooBig: if it could not fit into an empty outbox.
         """
         if self._closed:
             raise anyio.ClosedResourceError
+        if message.size > self.max_bytes:
+            raise MessageTooBig(
+                f"Expected a message of at most {self.max_bytes} bytes, got {message.size}"
+            )
         if not self.fits(message):
             raise anyio.WouldBlock
         self._queue.append(message)
@@ -192,10 +197,6 @@ class Outbox(ObjectSendStream[Prepared]):
             MessageTooBig: if it could not fit into an empty outbox.
         """
         await checkpoint()
-        if item.size > self.max_bytes:
-            raise MessageTooBig(
-                f"Expected a message of at most {self.max_bytes} bytes, got {item.size}"
-            )
         while True:
             try:
                 return self.send_nowait(item)

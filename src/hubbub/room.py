@@ -176,7 +176,7 @@ class Room:
         name: the name.
     """
 
-    __slots__ = ("_gathered", "_members", "_published", "_tally", "name")
+    __slots__ = ("_gathered", "_left_over", "_members", "_published", "_tally", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -186,6 +186,8 @@ class Room:
         # still to be flushed is not for those who came later.
         self._members: dict[Member, int] = {}
         self._gathered: list[tuple[int, Broadcast]] = []
+        # While a flush pauses: what it flushes, to whom, and to how many of them it has.
+        self._left_over: tuple[list[tuple[int, Broadcast]], tuple[Member, ...], int] = [], (), 0
 
     def __repr__(self) -> str:
         return f"<Room {self.name!r} of {len(self._members)}>"
@@ -239,11 +241,11 @@ class Room:
         whole = Batch([broadcast.message for _, broadcast in gathered])
         excluded = frozenset().union(*(broadcast.exclude for _, broadcast in gathered))
         first, _ = gathered[0]
-        members = self._members
+        members = self.members
         sent = 0  # to how many the whole batch went
         try:
-            for position, member in enumerate(self.members, 1):
-                since = members.get(member)
+            for position, member in enumerate(members, 1):
+                since = self._members.get(member)
                 if since is None:  # it left since the flush began
                     pass
                 elif since < first and member not in excluded and member.try_send(whole):
@@ -252,13 +254,33 @@ class Room:
                     schedule(member)
                 if position % _MEMBERS_PER_CHECKPOINT == 0:
                     wake()
+                    self._left_over = gathered, members, position
                     await checkpoint()
         finally:
+            self._left_over = [], (), 0
             for _, broadcast in gathered:
                 broadcast.tally.members += sent
                 broadcast.tally.sent += sent
             self.abandon(gathered)
         wake()
+
+    def flush_to(self, member: Member) -> bool:
+        """Take to one member now what a flush would take to it later.
+
+        Returns:
+            Whether it may have something to send now.
+        """
+        since = self._members.get(member)
+        if since is None:
+            return False
+        gathered, members, position = self._left_over
+        if member in members[position:]:
+            queued = self._flush_to(member, since, [*gathered, *self._gathered])
+        else:
+            queued = self._flush_to(member, since, self._gathered)
+        if member in self._members:
+            self._members[member] = self._published
+        return queued
 
     def _flush_to(self, member: Member, since: int, gathered: list[tuple[int, Broadcast]]) -> bool:
         """Offer a member all that is for it; True when it has something to send now."""

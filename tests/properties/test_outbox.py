@@ -7,7 +7,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hubbub import Coalesce, Disconnect, DropNewest, DropOldest
+from hubbub import Coalesce, Disconnect, DropNewest, DropOldest, MessageTooBig
 from hubbub.outbox import QUEUED, Outbox, Policy
 from hubbub.prepared import Prepared
 
@@ -80,6 +80,9 @@ class OutboxMachine(RuleBasedStateMachine):
     def send_nowait(self, data: str | bytes) -> None:
         if self.outbox.closed:
             with pytest.raises(anyio.ClosedResourceError):
+                self.outbox.send_nowait(Prepared(data))
+        elif size(data) > self.max_bytes:
+            with pytest.raises(MessageTooBig):
                 self.outbox.send_nowait(Prepared(data))
         elif self.fits(data):
             self.outbox.send_nowait(Prepared(data))

@@ -22,6 +22,7 @@ STEPS = st.lists(
         st.tuples(st.just("broadcast_nowait"), ROOMS, st.none() | PEERS),
         st.tuples(st.just("broadcast"), ROOMS, st.none() | PEERS),
         st.tuples(st.just("send"), PEERS),
+        st.tuples(st.just("send_nowait"), PEERS),
         st.tuples(st.just("end"), PEERS),
     ),
     max_size=40,
@@ -47,6 +48,13 @@ class Model:
         self.rooms[room].discard(peer)
         for _, audience in self.gathered.get(room, ()):
             audience.discard(peer)
+
+    def flush_to(self, peer: int) -> None:
+        for broadcasts in self.gathered.values():
+            for text, audience in broadcasts:
+                if peer in audience:
+                    audience.discard(peer)
+                    self.heard[peer].append(text)
 
     def flush(self) -> None:
         for broadcasts in self.gathered.values():
@@ -94,6 +102,10 @@ async def test_rooms_do_what_the_model_does(steps: list[tuple[Any, ...]]) -> Non
                     await members[peer].send(str(step))
                     model.heard[peer].append(str(step))
                     await settled()
+                case "send_nowait", int(peer) if peer in model.alive:
+                    model.flush_to(peer)
+                    members[peer].send_nowait(str(step))
+                    model.heard[peer].append(str(step))
                 case "end", int(peer) if peer in model.alive:
                     model.flush()
                     await settled()
