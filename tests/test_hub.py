@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -29,7 +30,7 @@ from hubbub.prepared import Prepared
 from tests.peer import Peer, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from hubbub.outbox import Policy
     from hubbub.types import Message
@@ -197,23 +198,119 @@ class TestBroadcast:
             assert all("hi" in peer.heard for peer in peers[:100])
             assert all(peer.heard in (["hi"], []) for peer in peers[100:])
 
-    async def test_a_broadcast_to_many_lets_others_run(self, hub: Hub) -> None:
-        peers = [Peer() for _ in range(500)]
+
+class TestFairness:
+    """Steps of a watching task, one each turn of the loop, see how much a turn has done.
+
+    Between two of its steps another task has up to two: trio shuffles the tasks of a turn.
+    """
+
+    @pytest.mark.parametrize(("burst", "at_once"), [(1, 64), (128, 4), (2000, 1)])
+    async def test_a_flush_lets_others_run_after_so_many_members(
+        self, hub: Hub, burst: int, at_once: int
+    ) -> None:
+        peers = [Peer() for _ in range(400)]
+        async with hub, joined(hub, *peers, capacity=burst) as members:
+            for peer in peers:
+                peer.stop_reading()
+            await hub.broadcast("r", "in the senders' hands")
+            await eventually(lambda: all(each.statistics().taken for each in members))
+            async with watching(lambda: sum(each.statistics().waiting for each in members)) as seen:
+                for _ in range(burst):
+                    hub.broadcast_nowait("r", "x")
+                await eventually(lambda: all(each.statistics().waiting for each in members))
+            assert max_step(seen) <= 2 * at_once * burst
+
+    async def test_a_server_whose_send_never_yields_holds_nobody_up(self, hub: Hub) -> None:
+        sent = 0
+
+        async def send(message: Message) -> None:
+            nonlocal sent
+            sent += message["type"] == "websocket.send"
+
+        async with hub, AsyncExitStack() as stack:
+            for peer in [Peer() for _ in range(100)]:
+                ws = type(peer.websocket())(peer.scope, peer.receive, send)
+                await stack.enter_async_context(ws)
+                await stack.enter_async_context(hub.join("r", ws))
+            async with watching(lambda: sent) as seen:
+                for _ in range(100):
+                    hub.broadcast_nowait("r", "x")
+                await eventually(lambda: sent == 100 * 100)
+            senders = hub.statistics().senders
+            # Each stops after 16 messages of many members or of one, whichever comes first.
+            assert max_step(seen) <= 2 * 2 * 16 * senders
+            assert senders <= 4
+
+    async def test_a_busy_room_starves_neither_another_room_nor_those_who_receive(
+        self, hub: Hub, peer: Peer
+    ) -> None:
+        crowd = [Peer() for _ in range(100)]
+        quiet = Peer()
         turns = 0
 
-        async def count() -> None:
+        async def keep_busy() -> None:
             nonlocal turns
             while True:
+                hub.broadcast_nowait("busy", "x")
                 turns += 1
                 await anyio.lowlevel.checkpoint()
 
-        async with hub, joined(hub, *peers), anyio.create_task_group() as tasks:
-            tasks.start_soon(count)
-            await anyio.lowlevel.checkpoint()
-            before = turns
-            await hub.broadcast("r", "hi")
-            assert turns - before >= 500 // 64
+        async def echo() -> None:
+            async with peer.websocket() as ws:
+                async for text in ws:
+                    await ws.send_text(text)
+
+        async with (
+            hub,
+            joined(hub, *crowd, room="busy", policy=DropOldest()),
+            joined(hub, quiet, room="quiet"),
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(keep_busy)
+            tasks.start_soon(echo)
+            await idle()
+            await eventually(lambda: hub.statistics().dropped > 1000)
+            for _ in range(3):
+                before, heard = turns, len(quiet.heard)
+                await hub.broadcast("quiet", "x")
+                assert turns - before <= 20  # the rest of a flush of the busy room
+                await has_heard(quiet, heard + 1)
+                # Before it are a hundred who take 16 messages each, from four senders, in two
+                # turns a message; not all of the 256 that wait for each of them.
+                assert turns - before <= 2 * (100 // 4 * 16 * 2)
+                before, heard = turns, len(peer.heard)
+                peer.say("x")
+                await has_heard(peer, heard + 1)
+                assert turns - before <= 20
             tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def watching(value: Callable[[], int]) -> AsyncGenerator[list[int]]:
+    """Look at a value at each turn of the loop."""
+    seen: list[int] = []
+
+    async def look() -> None:
+        while True:
+            seen.append(value())
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look)
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+        yield seen
+        tasks.cancel_scope.cancel()
+
+
+async def has_heard(peer: Peer, count: int) -> None:
+    await eventually(lambda: len(peer.heard) == count)
+
+
+def max_step(seen: list[int]) -> int:
+    assert seen[0] < seen[-1]
+    return max(after - before for before, after in pairwise(seen))
 
 
 class TestPeersThatGo:

@@ -27,12 +27,13 @@ class Worker:
         self.free = anyio.Event()
         self.free.set()
 
-    async def drain(self) -> None:
+    async def drain(self) -> bool:
         self.entered.set()
         await anyio.lowlevel.checkpoint()
         await self.free.wait()
         self.progress += 1
         self.drained += 1
+        return False
 
     def stalled(self) -> None:
         self.stalls.set()
@@ -86,6 +87,23 @@ async def test_a_worker_is_in_line_once() -> None:
         assert worker.drained == 2
 
 
+async def test_who_has_more_goes_to_the_end_of_the_line() -> None:
+    order: list[Worker] = []
+
+    class Rich(Worker):
+        async def drain(self) -> bool:
+            order.append(self)
+            await super().drain()
+            return self.drained < 3
+
+    async with running() as senders:
+        workers = [Rich() for _ in range(3)]
+        submit(senders, *workers)
+        await anyio.wait_all_tasks_blocked()
+        assert order == workers * 3
+        assert not any(worker.in_line for worker in workers)
+
+
 async def test_nothing_in_line_wakes_nobody() -> None:
     async with running() as senders:
         senders.wake()
@@ -125,6 +143,38 @@ async def test_one_that_got_stuck_alone_leaves_the_others_asleep_but_ready() -> 
         assert not blocker.drained
 
 
+async def test_those_who_take_much_but_take_it_need_no_more_senders(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+    look = module._Sender.look
+
+    def take_more_and_look(self: module._Sender) -> None:
+        nonlocal looks
+        looks += 1
+        if self.current is not None:
+            self.current.progress += 1
+        look(self)
+
+    monkeypatch.setattr(module, "_PATIENCE", 0)
+    async with running() as senders:
+        busy = [stuck() for _ in range(4)]
+        for worker in busy:
+            submit(senders, worker)
+            await worker.entered.wait()
+        monkeypatch.setattr(module._Sender, "look", take_more_and_look)
+        before = len(senders)
+        last = Worker()
+        submit(senders, last)
+        with anyio.fail_after(5):
+            while looks < 100:
+                await anyio.lowlevel.checkpoint()
+        assert len(senders) == before
+        for worker in busy:
+            worker.free.set()
+        await drained(last, *busy)
+
+
 async def test_a_released_worker_costs_no_sender() -> None:
     async with running() as senders:
         blocker, other = stuck(), Worker()
@@ -153,11 +203,12 @@ async def test_progress_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.001)
 
     class Slow(Worker):
-        async def drain(self) -> None:
+        async def drain(self) -> bool:
             for _ in range(30):
                 await anyio.sleep(0.005)
                 self.progress += 1
             self.drained += 1
+            return False
 
     async with running() as senders:
         worker = Slow(stall_timeout=0.1)

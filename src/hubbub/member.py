@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ("Keeper", "Member")
 
 _logger = logging.getLogger("hubbub")
+_MESSAGES_AT_ONCE = 16  # before others have their turn
 
 
 class Keeper(Protocol):
@@ -219,10 +220,10 @@ class Member:
         """End the member, and its connection."""
         self._keeper.expel(self, code, reason)
 
-    async def drain(self) -> None:
-        """Send all that waits. Called by one sender at a time."""
+    async def drain(self) -> bool:
+        """Send some of what waits; True when there is more. Called by one sender at a time."""
         try:
-            while True:
+            for _ in range(_MESSAGES_AT_ONCE):
                 if self._gap and (missed := self._outbox.take_missed()):
                     await self.socket.deliver(_gap_notice(missed))
                 message = self._outbox.take()
@@ -230,6 +231,8 @@ class Member:
                     break
                 await self._deliver(message)
                 self.progress += 1
+            else:
+                return not self._outbox.closed
         except WebSocketDisconnect as end:
             # Eagerly: its handler may not look for a long time.
             self._keeper.forget(self, end.code, end.reason)
@@ -241,6 +244,7 @@ class Member:
             if self._drained is not None:
                 self._drained.set()
                 self._drained = None
+        return False
 
     async def _deliver(self, message: Prepared) -> None:
         outlet = self._outlet

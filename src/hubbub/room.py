@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ("Broadcast", "Delivery", "Room", "RoomStatistics")
 
 _MEMBERS_PER_CHECKPOINT = 64
+_MESSAGES_PER_CHECKPOINT = 512  # to all of these members together
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,7 @@ class Room:
         whole = Batch([broadcast.message for _, broadcast in gathered])
         excluded = frozenset().union(*(broadcast.exclude for _, broadcast in gathered))
         first, _ = gathered[0]
+        at_once = max(1, min(_MEMBERS_PER_CHECKPOINT, _MESSAGES_PER_CHECKPOINT // len(gathered)))
         members = self.members
         sent = 0  # to how many the whole batch went
         try:
@@ -252,7 +254,7 @@ class Room:
                     sent += 1
                 elif self._flush_to(member, since, gathered):
                     schedule(member)
-                if position % _MEMBERS_PER_CHECKPOINT == 0:
+                if position % at_once == 0:
                     wake()
                     self._left_over = gathered, members, position
                     await checkpoint()

@@ -22,7 +22,7 @@ __all__ = ("Drainable", "Senders")
 
 _KEPT = 4  # senders that stay when there is nothing to do
 _PATIENCE = 0.02  # seconds that the line may stand still
-_MEMBERS_PER_CHECKPOINT = 64
+_MESSAGES_PER_CHECKPOINT = 16  # of each sender: many a server's send never yields
 
 
 class Drainable(Protocol):
@@ -35,8 +35,8 @@ class Drainable(Protocol):
     stall_timeout: float | None
     """Seconds without progress, while being drained, after which it is stalled."""
 
-    async def drain(self) -> None:
-        """Send all that waits. Must not raise for what the peer does."""
+    async def drain(self) -> bool:
+        """Send some of what waits; True when there is more. Must not raise for the peer."""
         ...
 
     def stalled(self) -> None:
@@ -47,30 +47,39 @@ class Drainable(Protocol):
 class _Sender:
     """One task at work: whom it has in hand, and since when nothing has moved."""
 
-    __slots__ = ("current", "scope", "seen", "since", "taken")
+    __slots__ = ("current", "has_moved", "has_sent", "scope", "seen", "sent", "since", "taken")
 
     def __init__(self) -> None:
         self.scope = anyio.CancelScope(shield=True)
         self.current: Drainable | None = None
         self.taken = 0
+        self.sent = 0  # since the last checkpoint
         self.seen = (0, 0)
         self.since = 0.0
+        self.has_moved = False
+        self.has_sent = False
 
-    async def serve(self, member: Drainable) -> None:
-        self.current = member
+    async def serve(self, line: deque[Drainable]) -> None:
+        """Drain who is first in line, and put it at the end when it has more."""
+        member = self.current = line.popleft()
         self.taken += 1
+        before = member.progress
+        more = False
         try:
-            await member.drain()
+            more = await member.drain()
         finally:
+            self.sent += member.progress - before
             self.current = None
-            member.in_line = False
+            member.in_line = more
+        if more:
+            line.append(member)
 
-    def has_moved(self) -> bool:
-        """Tell whether it did anything since this was last asked."""
-        seen = (self.taken, self.current.progress if self.current is not None else 0)
-        moved = seen != self.seen
-        self.seen = seen
-        return moved
+    def look(self) -> None:
+        """See whether it did anything since the last look, and to whom it has in hand."""
+        before = self.seen
+        self.seen = (self.taken, self.current.progress if self.current is not None else 0)
+        self.has_moved = self.seen != before
+        self.has_sent = self.has_moved and self.taken == before[0]
 
 
 class Senders:
@@ -142,7 +151,12 @@ class Senders:
                 await self._work.wait()
                 served = self._served
                 await anyio.sleep(_PATIENCE)
-                if self._line and self._served == served:
+                for sender in self._senders:
+                    sender.look()
+                # Whoever has in hand a member that takes much, but takes it, is not stuck: more
+                # senders would only make each turn of the loop longer.
+                moved = self._served != served or any(each.has_sent for each in self._senders)
+                if self._line and not moved:
                     # Twice as many at each look, so that a crowd that stops reading at once
                     # holds the others up for a few looks, not for one look each.
                     for _ in range(max(1, len(self._senders))):
@@ -165,7 +179,7 @@ class Senders:
     def _look_for_stalled(self) -> None:
         now = anyio.current_time()
         for sender in tuple(self._senders):
-            if sender.has_moved() or sender.current is None:
+            if sender.has_moved or sender.current is None:
                 sender.since = now
                 continue
             timeout = sender.current.stall_timeout
@@ -184,10 +198,11 @@ class Senders:
     async def _walk(self, sender: _Sender) -> bool:
         """Drain whoever is in line, then wait for more; False when no longer needed."""
         while self._line:
-            await sender.serve(self._line.popleft())
+            await sender.serve(self._line)
             self._served += 1
-            if self._served % _MEMBERS_PER_CHECKPOINT == 0:
-                await checkpoint()  # many a server's send never yields
+            if sender.sent >= _MESSAGES_PER_CHECKPOINT:
+                sender.sent = 0
+                await checkpoint()
         if len(self._idle) >= _KEPT:
             return False
         work = anyio.Event()
