@@ -11,6 +11,7 @@ from wsproto.extensions import PerMessageDeflate
 
 from hubbub import App, Delivery, Hub, Member, WebSocket
 from hubbub.prepared import Batch, Prepared
+from hubbub.wire.deflate import deflate
 from tests.peer import eventually
 from tests.ws_bridge.peers import Client, served
 
@@ -24,6 +25,7 @@ class House:
     def __init__(self, **options: Any) -> None:
         self.hub = Hub()
         self.members: list[Member] = []
+        self.expected = 0
         self.ended: list[int | None] = []
         self._options = options
 
@@ -36,16 +38,23 @@ class House:
 
     @asynccontextmanager
     async def open(self, count: int, **options: Any) -> AsyncGenerator[list[Client]]:
-        async with (
-            served(App({"/": self.handle}, lifespan=self.hub), close_timeout=0.1) as address,
-            AsyncExitStack() as streams,
-        ):
+        """Run the server, and let the first members in."""
+        app = App({"/": self.handle}, lifespan=self.hub)
+        async with served(app, close_timeout=0.1) as self._address:
+            async with self.visit(count, **options) as clients:
+                yield clients
+
+    @asynccontextmanager
+    async def visit(self, count: int, **options: Any) -> AsyncGenerator[list[Client]]:
+        """Let members in, who ask for the same in their handshakes."""
+        async with AsyncExitStack() as streams:
             clients = []
-            for number in range(count):
-                stream = await streams.enter_async_context(await anyio.connect_tcp(*address))
+            for _ in range(count):
+                stream = await streams.enter_async_context(await anyio.connect_tcp(*self._address))
                 clients.append(Client(stream))
-                await clients[number].open(**options)
-                await eventually(lambda: len(self.members) == len(clients))
+                self.expected += 1
+                await clients[-1].open(**options)
+                await eventually(lambda: len(self.members) == self.expected)
             yield clients
 
 
@@ -73,6 +82,39 @@ async def test_all_hear_all_in_one_order(options: dict[str, Any]) -> None:
         for client in clients[1:]:
             assert await hear(client, 90) == expected
         assert house.hub.rooms["r"].statistics().sent == 270
+
+
+async def test_a_broadcast_is_compressed_once_for_all_who_agreed_on_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compressed: list[tuple[bytes, int]] = []
+
+    def count(payload: bytes, window_bits: int) -> bytes:
+        compressed.append((payload, window_bits))
+        return deflate(payload, window_bits)
+
+    monkeypatch.setattr("hubbub.wire.protocol.deflate", count)
+    house = House()
+    narrow = PerMessageDeflate(server_max_window_bits=10)
+    async with (
+        house.open(5, extensions=[PerMessageDeflate()]) as wide_ones,
+        house.visit(2, extensions=[narrow]) as narrow_ones,
+        house.visit(3) as plain_ones,
+    ):
+        text = "the same again " * 100
+        for expected in ([15, 10], [15, 10]):
+            compressed.clear()
+            assert (await house.hub.broadcast("r", text)).sent == 10
+            for client in (*wide_ones, *narrow_ones, *plain_ones):
+                assert await client.hear() == text
+            assert compressed == [(text.encode(), bits) for bits in expected]
+        for member in house.members[5:7]:
+            member.leave("r")
+        compressed.clear()
+        await house.hub.broadcast("r", text)
+        for client in (*wide_ones, *plain_ones):
+            assert await client.hear() == text
+        assert compressed == [(text.encode(), 15)]
 
 
 async def test_exclude_and_leave() -> None:
