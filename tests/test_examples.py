@@ -51,6 +51,17 @@ async def test_echo() -> None:
     assert peer.heard == ["hi", "ho"]
 
 
+async def has_heard(peer: Peer, text: str) -> None:
+    await eventually(lambda: peer.heard[-1:] == [text])
+
+
+async def has_prices(peer: Peer, prices: dict[str, int]) -> None:
+    def known() -> dict[str, int]:
+        return {tick["symbol"]: tick["price"] for tick in map(json.loads, peer.heard[1:])}
+
+    await eventually(lambda: known() == prices)
+
+
 class Guest(Peer):
     def __init__(self, nick: str) -> None:
         super().__init__(path="/chat", query_string=urlencode({"nick": nick}).encode())
@@ -122,9 +133,68 @@ async def test_in_the_chat_a_peer_that_does_not_read_harms_nobody() -> None:
         bob.leave()
 
 
-async def test_starlette() -> None:
-    module = load("05_starlette")
-    ann, bob = Peer(path="/rooms/tea"), Peer(path="/rooms/tea")
+async def test_rooms() -> None:
+    module = load("03_rooms")
+    ann, bob, eve = peers = [
+        Peer(path="/rooms", query_string=b"nick=" + nick) for nick in (b"ann", b"bob", b"eve")
+    ]
+    async with module.hub, running(module.app, *peers):
+        await eventually(lambda: len(module.hub.connections) == 3)
+        ann.say("+tea")
+        await eventually(lambda: ann.heard == ["you are in lobby, tea"])
+        bob.say("+tea")
+        await eventually(lambda: bob.heard == ["you are in lobby, tea"])
+        ann.say("tea: milk?")
+        await eventually(lambda: ann.heard[1:] == ["told 1"])
+        eve.say("@bob don't: it is sour")
+        await eventually(
+            lambda: bob.heard[1:] == ["ann in tea: milk?", "eve to you: don't: it is sour"]
+        )
+        eve.say("tea: not there")
+        eve.say("@nobody hm")
+        eve.say("-lobby")
+        await eventually(lambda: len(eve.heard) == 3)
+        assert [str(text).partition(" ")[0] for text in eve.heard] == ["expected"] * 2 + ["you"]
+        assert eve.heard[2] == "you are in no room"
+        for peer in peers:
+            peer.leave()
+
+
+async def test_market_feed() -> None:
+    module = load("04_market_feed")
+    peer = Peer(path="/feed")
+    async with module.market(), running(module.app, peer):
+        await eventually(lambda: len(peer.heard) > 3)
+        snapshot, *ticks = map(json.loads, peer.heard)
+        assert set(snapshot["prices"]) == {"ACME", "INIT", "OCP", "HOOLI"}
+        assert all(set(tick) == {"symbol", "price"} for tick in ticks)
+        peer.leave()
+
+
+async def test_in_the_market_a_slow_peer_has_the_last_prices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = load("04_market_feed")
+    monkeypatch.setattr(module, "trade", anyio.sleep_forever)
+    fast, slow = Peer(path="/feed"), Peer(path="/feed")
+    async with module.market(), running(module.app, fast, slow):
+        await eventually(lambda: fast.heard and slow.heard)
+        slow.stop_reading()
+        for price in range(100):
+            for name in module.prices:
+                await module.hub.broadcast("market", json.dumps({"symbol": name, "price": price}))
+            await has_heard(fast, f'{{"symbol": "HOOLI", "price": {price}}}')
+        slow.read_on()
+        for peer in (fast, slow):
+            await has_prices(peer, dict.fromkeys(module.prices, 99))
+            peer.leave()
+        assert len(fast.heard) == 401
+        assert len(slow.heard) < 30
+
+
+async def test_fastapi() -> None:
+    module = load("05_fastapi")
+    ann, bob = (Peer(path="/rooms/tea", query_string=b"") for _ in range(2))
     transport = httpx.ASGITransport(module.app)
     async with (
         module.hub,
