@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.demo.process import Demo
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 pytestmark = pytest.mark.browser
 
@@ -82,8 +83,9 @@ def open_page(browser: Browser, demo: Demo) -> Iterator[Callable[..., Page]]:
     assert errors == []
 
 
-def enter(page: Page, nick: str) -> None:
+def enter(page: Page, nick: str, policy: str = "disconnect") -> None:
     page.get_by_label("Nickname").fill(nick)
+    page.get_by_label("When this tab cannot keep up").select_option(policy)
     page.get_by_role("button", name="Enter the chat").click()
     expect_status(page, "Connected")
     page.get_by_role("heading", name="lobby").wait_for()
@@ -283,6 +285,103 @@ def test_a_server_that_is_killed_is_no_different(
         expect_members(page, "ann")
 
 
+def box_of(page: Page, nick: str) -> Locator:
+    """What the tab shows of a member's outbox."""
+    return page.locator("#boxes li").filter(has=page.locator(".nick").get_by_text(nick, exact=True))
+
+
+def flood(page: Page) -> None:
+    page.get_by_role("button", name="Flood the room").click()
+
+
+def freeze(page: Page) -> None:
+    page.get_by_role("button", name="Freeze this tab").click()
+    expect_status(page, "Frozen")
+
+
+def read_on(page: Page) -> None:
+    page.get_by_role("button", name="Read on").click()
+
+
+@pytest.mark.parametrize("policy", ["drop-oldest", "drop-newest", "coalesce"])
+def test_a_frozen_tab_fills_its_outbox_and_its_policy_drops(
+    open_page: Callable[..., Page], policy: str
+) -> None:
+    ann, eve = open_page(), open_page(color_scheme="dark")
+    bob = open_page(color_scheme="dark")
+    enter(ann, "ann")
+    enter(eve, "eve")
+    enter(bob, "bob", policy)
+    expect_line(ann, "bob joined.")
+    freeze(bob)
+    flood(ann)
+    for page in (ann, bob):  # the frozen tab watches over a connection of its own
+        box_of(page, "bob").get_by_text(re.compile(r"^[1-9]\d* of 64 ")).wait_for()
+        box_of(page, "bob").get_by_text(re.compile(r"^[1-9]\d* dropped$")).wait_for()
+    picture(ann, f"flood-{policy}")
+    picture(bob, f"frozen-{policy}-dark")
+    for page in (ann, eve):
+        expect_line(page, "ann floods the room: 400 of 400 messages came.")
+        box_of(page, "eve").get_by_text("0 of 64 · 0 KiB").wait_for()
+    say(eve, "Are you there, bob?")
+    expect_line(ann, "Are you there, bob?")
+    assert box_of(ann, "eve").get_by_text("dropped").count() == 0
+
+    read_on(bob)
+    expect_status(bob, "Connected")
+    box_of(ann, "bob").get_by_text("0 of 64 · 0 KiB").wait_for()
+    if policy != "drop-newest":
+        expect_line(bob, "Are you there, bob?")
+        bob.get_by_text(re.compile(r"of 400 messages came, [1-9]\d* are missing")).wait_for()
+    say(bob, "I have been away")
+    for page in (ann, bob, eve):
+        expect_line(page, "I have been away")
+
+
+@pytest.mark.parametrize("policy", ["disconnect", "block"])
+def test_a_frozen_tab_is_disconnected_and_the_others_get_everything(
+    open_page: Callable[..., Page], policy: str
+) -> None:
+    ann, bob, eve = open_page(), open_page(), open_page()
+    enter(ann, "ann")
+    enter(bob, "bob", policy)
+    enter(eve, "eve", "drop-oldest")
+    expect_line(ann, "eve joined.")
+    freeze(bob)
+    flood(ann)
+    box_of(bob, "bob").get_by_text(re.compile(r"^\d\d of 64 ")).wait_for()
+    expect_line(eve, "bob left.")
+    for page in (ann, bob):
+        box_of(page, "bob").get_by_text(re.compile("being disconnected|slow consumer")).wait_for()
+    picture(ann, f"gone-{policy}")
+    for page in (ann, eve):
+        expect_line(page, "ann floods the room: 400 of 400 messages came.")
+    assert box_of(ann, "eve").get_by_text("dropped").count() == 0
+    read_on(bob)
+    expect_line(bob, "Connected again. What was said meanwhile is not shown.")
+    assert bob.get_by_text("You were disconnected: ").count() == 1
+    say(bob, "Here I am again")
+    for page in (ann, bob, eve):
+        expect_line(page, "Here I am again")
+
+
+def test_a_browser_that_cannot_stop_reading_says_so(browser: Browser, demo: Demo) -> None:
+    with browser.new_context() as context:
+        context.set_default_timeout(15_000)
+        page = context.new_page()
+        page.add_init_script("delete window.WebSocketStream")
+        page.goto(demo.url)
+        enter(page, "ann")
+        assert page.get_by_role("button", name="Freeze this tab").is_hidden()
+        page.get_by_text("In this browser a page cannot stop reading").wait_for()
+        say(page, "All the same")
+        expect_line(page, "All the same")
+        flood(page)
+        expect_line(page, "ann floods the room: 400 of 400 messages came.")
+        demo.interrupt()
+        expect_status(page, "Connection lost. Trying again in")
+
+
 def test_the_keyboard_is_enough(open_page: Callable[..., Page]) -> None:
     page = open_page()
     expect_focus(page, "nick")
@@ -350,6 +449,10 @@ def test_a_phone_shows_one_column(open_page: Callable[..., Page], color_scheme: 
     expect_no_sideways_scrolling(page)
     picture(page, f"phone-{color_scheme}")
     picture(guest, "long-words")
+    page.get_by_text("Outboxes").click()
+    box_of(page, "ann").get_by_text("0 of 64 · 0 KiB").wait_for()
+    expect_no_sideways_scrolling(page)
+    picture(page, f"phone-outboxes-{color_scheme}")
     box = page.get_by_role("button", name="Send").bounding_box()
     assert box is not None
     assert box["y"] + box["height"] <= _PHONE["height"]

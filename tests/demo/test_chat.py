@@ -12,6 +12,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from hubbub import App, Hub
+from hubbub.demo import chat as module
 from hubbub.demo.chat import Chat
 from tests.peer import Peer, call, eventually
 
@@ -113,6 +114,16 @@ class TestEntering:
             assert guest.closed_with == (1008, reason)
             assert venue.hub.connections == ()
 
+    async def test_a_policy_that_there_is_not_is_a_close_with_a_reason(self) -> None:
+        async with open_venue() as venue:
+            guest = venue.knock(nick="ann", policy="hope")
+            assert await guest.news() == []
+            assert guest.closed_with is not None
+            code, reason = guest.closed_with
+            assert code == 1008
+            assert reason.startswith("Expected one of the policies disconnect, drop-oldest, ")
+            assert venue.hub.connections == ()
+
     async def test_a_nick_there_must_be(self) -> None:
         async with open_venue() as venue:
             guest = venue.knock()
@@ -196,6 +207,91 @@ class TestTalking:
             ann.tell_chat("chat.leave", room="lobby")
             ann.tell_chat("chat.join", room="one more")
             assert await ann.news() == [("chat.members", {"room": "one more", "members": ["ann"]})]
+
+
+class TestFlooding:
+    @pytest.fixture(autouse=True)
+    def small_flood(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_FLOOD", 100)
+        monkeypatch.setattr(module, "_FLOOD_INTERVAL", 0)
+
+    async def test_all_in_the_room_get_every_message(self) -> None:
+        async with open_venue() as venue:
+            ann, bob = await venue.enter("ann"), await venue.enter("bob")
+            await ann.news()
+            ann.tell_chat("chat.flood", room="lobby")
+            for guest in (ann, bob):
+                await eventually(lambda guest=guest: '"number":100' in str(guest.heard[-1:]))  # type: ignore[misc]
+                waves = [payload for kind, payload in await guest.news() if kind == "chat.flooded"]
+                assert [wave["number"] for wave in waves] == list(range(1, 101))
+                assert {(wave["room"], wave["nick"], wave["of"]) for wave in waves} == {
+                    ("lobby", "ann", 100)
+                }
+                assert all(len(wave["ballast"]) == 8192 for wave in waves)
+                assert len({wave["ballast"] for wave in waves}) == 100
+
+    async def test_one_at_a_time(self) -> None:
+        async with open_venue() as venue:
+            ann = await venue.enter("ann")
+            ann.tell_chat("chat.flood", room="lobby")
+            ann.tell_chat("chat.flood", room="lobby")
+            await eventually(lambda: '"number":100' in str(ann.heard[-1:]))
+            news = await ann.news()
+            assert [payload["code"] for kind, payload in news if kind == "error"] == ["busy"]
+            ann.tell_chat("chat.flood", room="lobby")
+            await eventually(lambda: '"number":100' in str(ann.heard[-1:]))
+
+    async def test_it_ends_when_the_flooder_leaves_the_room_or_the_chat(self) -> None:
+        async with open_venue() as venue:
+            ann, bob = await venue.enter("ann", "tea"), await venue.enter("bob")
+            ann.tell_chat("chat.flood", room="lobby")
+            await eventually(lambda: '"number":3' in str(bob.heard[-1:]))
+            ann.tell_chat("chat.leave", room="lobby")
+            await eventually(lambda: "chat.left" in str(bob.heard[-3:]))
+            await settle()
+            assert '"number":100' not in str(bob.heard)
+            ann.tell_chat("chat.join", room="lobby")
+            ann.tell_chat("chat.flood", room="lobby")
+            await bob.news()
+            await eventually(lambda: "chat.flooded" in str(bob.heard[-1:]))
+            ann.leave()
+            await eventually(lambda: "chat.left" in str(bob.heard[-3:]))
+
+    @pytest.mark.parametrize(
+        ("policy", "expected"),
+        [
+            ("drop-oldest", [1, *range(37, 101)]),
+            ("drop-newest", list(range(1, 66))),
+            ("coalesce", [1, *range(66, 101)]),
+        ],
+    )
+    async def test_who_does_not_read_has_chosen_what_is_lost(
+        self, policy: str, expected: list[int]
+    ) -> None:
+        async with open_venue() as venue:
+            ann = await venue.enter("ann")
+            bob = venue.knock(nick="bob", policy=policy)
+            await bob.news()
+            bob.stop_reading()
+            ann.tell_chat("chat.flood", room="lobby")
+            await eventually(lambda: '"number":100' in str(ann.heard[-1:]))
+            bob.read_on()
+            await eventually(lambda: f'"number":{expected[-1]},' in str(bob.heard[-1:]))
+            waves = [payload for kind, payload in await bob.news() if kind == "chat.flooded"]
+            assert [wave["number"] for wave in waves] == expected
+
+    async def test_with_block_the_flood_waits(self) -> None:
+        async with open_venue() as venue:
+            ann = await venue.enter("ann")
+            bob = venue.knock(nick="bob", policy="block")
+            await bob.news()
+            bob.stop_reading()
+            ann.tell_chat("chat.flood", room="lobby")
+            await eventually(lambda: '"number":66' in str(ann.heard[-1:]))
+            await settle()
+            assert '"number":67' not in str(ann.heard)
+            bob.read_on()
+            await eventually(lambda: '"number":100' in str(bob.heard[-1:]))
 
 
 SAY = '{"type": "chat.say", "payload": {"room": "lobby", "text": %s}}'
@@ -306,7 +402,7 @@ async def test_lists_and_notes_agree_however_many_come_and_go_at_once() -> None:
             guest.leave()
         staying = [guest for number, guest in enumerate(guests) if number % 2 and number % 3]
         await settle()
-        here = {member.data for member in venue.hub.rooms["tea"].members}
+        here = {member.data.nick for member in venue.hub.rooms["tea"].members}
         assert len(here) == len(staying) == 4
         for guest in staying:
             known: set[str] = set()

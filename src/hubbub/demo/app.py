@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from hubbub.app import App
 from hubbub.demo.chat import Chat
+from hubbub.demo.outboxes import Outboxes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -28,7 +29,7 @@ _STATIC = Path(__file__).parent / "static"
 
 
 def create_app(hub: Hub) -> Starlette:
-    """Make the demo's application: the page at ``/``, the chat at ``/ws/chat``.
+    """Make the demo's application: the page at ``/``, its sockets below ``/ws``.
 
     Args:
         hub: keeps the chat's rooms; the application's lifespan enters it.
@@ -40,9 +41,11 @@ def create_app(hub: Hub) -> Starlette:
         async with hub:
             yield
 
+    chat = Chat(hub)
+    sockets = App({"/chat": chat, "/outboxes": Outboxes(hub, chat)})
     return Starlette(
         routes=[
-            Mount("/ws", App({"/chat": Chat(hub)})),
+            Mount("/ws", sockets),
             Mount("/", StaticFiles(directory=_STATIC, html=True)),
         ],
         lifespan=lifespan,

@@ -35,7 +35,8 @@ _GRACE = 2.0  # seconds that Hypercorn waits for connections, after they were cl
 _DEADLINE = 3.0  # seconds for all of the end; then everything is cancelled
 _LAST_CALL = 4.0  # seconds until the process is ended, whatever still hangs
 _IDLE = 20  # seconds of silence after which the kernel asks whether the peer is there
-_UNANSWERED = 10_000  # milliseconds that sent bytes may stay unacknowledged
+_UNANSWERED = 40_000  # milliseconds that sent bytes may wait for a peer: a hub gives up earlier
+_SEND_BUFFER = 64 * 1024  # bytes
 _MAX_MESSAGE = 2**20  # bytes
 _SIGNAL_POLL = 0.1  # seconds, where the loop takes no signal handlers
 
@@ -54,6 +55,9 @@ def listen(host: str, port: int) -> socket.socket:
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     sock = socket.create_server(address[:2], family=family)
+    # Accepted sockets inherit it: what a peer does not read is soon in its outbox, where the
+    # page shows it, and not in megabytes of the kernel's.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux, where accepted sockets inherit both
         # Hypercorn's trio worker shields its writes: one to a peer that does not read can be
         # ended by nobody but the kernel. The same goes for peers that vanished.

@@ -3,10 +3,18 @@
 const MAX_LINES = 500; // a room shows
 const FIRST_DELAY = 0.5; // seconds
 const MAX_DELAY = 5; // seconds
+const CAN_FREEZE = "WebSocketStream" in self; // not in Firefox and Safari
+const POLICIES = {
+  disconnect: "disconnect",
+  "drop-oldest": "drop oldest",
+  "drop-newest": "drop newest",
+  coalesce: "coalesce",
+  block: "block",
+};
 
 const $ = (id) => document.getElementById(id);
 
-const rooms = new Map(); // name -> {name, members, unread, lines, item, button, count}
+const rooms = new Map(); // name -> {name, members, unread, floods, lines, item, button, count}
 let wanted = ""; // the nick that was asked for
 let nick = ""; // the nick that was given
 let current = null; // the room that shows
@@ -14,25 +22,86 @@ let socket = null;
 let connected = false;
 let attempt = 0;
 let timer = 0;
+let frozen = false;
+let watched = false;
 
-// The connection
+// The connections
+
+// A connection that can stop reading. A WebSocket cannot: the browser reads it, and keeps in
+// memory whatever the page does not take. What a WebSocketStream is not asked for stays in the
+// network's buffers, and when these are full the server has to wait.
+class Connection {
+  constructor(url, { onmessage, onclose }) {
+    this.open = true;
+    this.thawed = Promise.resolve();
+    const end = (code, reason) => {
+      if (!this.open) return;
+      this.open = false;
+      onclose(code, reason);
+    };
+    if (CAN_FREEZE) {
+      this.stream = new WebSocketStream(url);
+      this.read(onmessage).catch(() => {});
+      this.stream.closed.then(
+        ({ closeCode, reason }) => end(closeCode, reason),
+        ({ closeCode, reason }) => end(closeCode, reason),
+      );
+    } else {
+      this.socket = new WebSocket(url);
+      this.socket.onmessage = ({ data }) => onmessage(data);
+      this.socket.onclose = ({ code, reason }) => end(code, reason);
+    }
+  }
+
+  async read(onmessage) {
+    const { readable, writable } = await this.stream.opened;
+    this.writer = writable.getWriter();
+    const reader = readable.getReader();
+    while (true) {
+      await this.thawed;
+      const { value, done } = await reader.read();
+      if (done) return;
+      onmessage(value);
+    }
+  }
+
+  send(data) {
+    if (this.socket) this.socket.send(data);
+    else this.writer.write(data).catch(() => {}); // its end is told by onclose
+  }
+
+  freeze() {
+    this.wasFrozen = true;
+    this.thawed = new Promise((resolve) => (this.thaw = resolve));
+  }
+}
+
+function urlOf(path, query = {}) {
+  const url = new URL(path, location.href);
+  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  url.search = new URLSearchParams(query);
+  return url.href;
+}
 
 function connect() {
   clearTimeout(timer);
-  const url = new URL("ws/chat", location.href);
-  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   const [first = "lobby"] = rooms.keys();
-  url.search = new URLSearchParams({ nick: wanted, room: first });
-  socket = new WebSocket(url);
-  socket.onmessage = (event) => {
-    const { type, payload } = JSON.parse(event.data);
-    receivers[type]?.(payload);
-  };
-  socket.onclose = (event) => {
-    connected = false;
-    if (event.code === 1008) refuse(event.reason);
-    else retry();
-  };
+  const query = { nick: wanted, room: first, policy: $("policy").value };
+  socket = new Connection(urlOf("ws/chat", query), {
+    onmessage(data) {
+      const { type, payload } = JSON.parse(data);
+      receivers[type]?.(payload);
+    },
+    onclose(code, reason) {
+      connected = false;
+      if (frozen) freeze(false);
+      $("freeze").disabled = true;
+      if (code === 1008) return refuse(reason);
+      if (socket.wasFrozen) reason ||= "this tab was frozen"; // it had no ear for the close frame
+      if (reason) for (const room of rooms.values()) note(room, `You were disconnected: ${reason}.`);
+      retry();
+    },
+  });
 }
 
 function retry() {
@@ -41,6 +110,13 @@ function retry() {
   attempt += 1;
   showStatus("lost", `Connection lost. Trying again in ${Math.ceil(delay)} s …`);
   timer = setTimeout(connect, delay * 1000);
+}
+
+function watch() {
+  watched = true;
+  const watching = new WebSocket(urlOf("ws/outboxes"));
+  watching.onmessage = ({ data }) => showOutboxes(JSON.parse(data).payload);
+  watching.onclose = () => setTimeout(watch, 1000);
 }
 
 function send(type, payload) {
@@ -63,6 +139,8 @@ const receivers = {
     tint($("me"), nick);
     $("problem").textContent = "";
     showStatus("connected", "Connected");
+    $("freeze").disabled = false;
+    if (!watched) watch();
     for (const name of rooms.keys()) {
       if (name !== payload.room) send("chat.join", { room: name });
     }
@@ -99,6 +177,10 @@ const receivers = {
       showUnread();
     }
   },
+  "chat.flooded"({ room: name, nick: who, number, of }) {
+    const room = rooms.get(name);
+    if (room) countWave(room, who, number, of);
+  },
   error({ message }) {
     $("problem").textContent = message;
   },
@@ -111,7 +193,7 @@ function addRoom(name) {
   const button = document.createElement("button");
   const count = element("span", "unread", "");
   const lines = document.createElement("ol");
-  const room = { name, members: new Set(), unread: 0, lines, item, button, count };
+  const room = { name, members: new Set(), unread: 0, floods: new Map(), lines, item, button, count };
   button.type = "button";
   button.append(element("span", "name", name), count);
   button.addEventListener("click", () => select(room));
@@ -190,6 +272,20 @@ function note(room, text) {
   addLine(room, element("li", "note", text), false);
 }
 
+function countWave(room, who, number, of) {
+  let flood = room.floods.get(who);
+  if (!flood || number <= flood.last) {
+    flood = { line: element("li", "note flood", ""), last: 0, got: 0 };
+    room.floods.set(who, flood);
+    addLine(room, flood.line, false);
+  }
+  flood.got += 1;
+  flood.last = number;
+  const missed = number - flood.got;
+  flood.line.textContent =
+    `${who} floods the room: ${flood.got} of ${of} messages came` + (missed ? `, ${missed} are missing.` : ".");
+}
+
 function addLine(room, line, always) {
   const log = $("log");
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
@@ -200,6 +296,64 @@ function addLine(room, line, always) {
 
 function scrollDown() {
   $("log").scrollTop = $("log").scrollHeight;
+}
+
+// The outboxes
+
+function showOutboxes({ members, hidden, disconnected }) {
+  const boxes = $("boxes");
+  const old = new Map([...boxes.children].map((box) => [box.dataset.of, box]));
+  boxes.replaceChildren(
+    ...members.map((member) => fillBox(old.get(`here ${member.nick}`) ?? makeBox("here", member), member)),
+    ...disconnected.map((guest) => makeGone(guest)),
+  );
+  $("hidden").textContent = hidden ? `and ${hidden} more` : "";
+}
+
+function makeBox(state, { nick: who, policy }) {
+  const box = element("li", state, "");
+  box.dataset.of = `${state} ${who}`;
+  const name = element("span", "nick", who);
+  tint(name, who);
+  const head = element("div", "by", "");
+  head.append(name, element("span", "muted", POLICIES[policy]));
+  box.append(head);
+  return box;
+}
+
+function makeGone(guest) {
+  const box = makeBox("gone", guest);
+  const text = guest.reason ? `disconnected: ${guest.reason}` : "being disconnected …";
+  box.append(element("p", "problem", text));
+  return box;
+}
+
+function fillBox(box, { nick: who, waiting, capacity, bytes, max_bytes: most, dropped }) {
+  let meter = box.querySelector("meter");
+  if (!meter) {
+    meter = document.createElement("meter");
+    meter.setAttribute("aria-label", `Outbox of ${who}`);
+    box.append(meter, element("p", "figures", ""));
+  }
+  meter.value = Math.max(waiting / capacity, bytes / most);
+  meter.high = 0.75;
+  meter.low = 0.4;
+  meter.optimum = 0;
+  const figures = box.querySelector(".figures");
+  figures.replaceChildren(`${waiting} of ${capacity} · ${Math.ceil(bytes / 1024)} KiB`);
+  if (dropped) figures.append(element("strong", "", `${dropped} dropped`));
+  return box;
+}
+
+function freeze(now) {
+  frozen = now;
+  if (frozen) socket.freeze();
+  else socket.thaw();
+  document.body.classList.toggle("frozen", frozen);
+  $("freeze").setAttribute("aria-pressed", frozen);
+  $("freeze").textContent = frozen ? "Read on" : "Freeze this tab";
+  if (frozen) showStatus("frozen", "Frozen");
+  else if (connected) showStatus("connected", "Connected");
 }
 
 // The rest of the page
@@ -239,6 +393,10 @@ $("enter").addEventListener("submit", (event) => {
   connect();
 });
 
+$("freeze").addEventListener("click", () => freeze(!frozen));
+
+$("flood").addEventListener("click", () => send("chat.flood", { room: current?.name }));
+
 $("say").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("text").value;
@@ -262,5 +420,13 @@ $("leave").addEventListener("click", () => {
 });
 
 addEventListener("online", () => {
-  if (wanted && !connected && socket.readyState === WebSocket.CLOSED) connect();
+  if (wanted && !connected && !socket.open) connect();
 });
+
+if (!CAN_FREEZE) {
+  $("freeze").hidden = true;
+  $("explanation").textContent =
+    "In this browser a page cannot stop reading a WebSocket, so that this tab cannot be frozen. " +
+    "Open one in Chrome, Edge or Opera, from version 124 on, and watch it from here.";
+}
+if (matchMedia("(max-width: 48rem)").matches) $("outboxes").open = false;
