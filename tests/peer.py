@@ -119,7 +119,7 @@ async def call(app: ASGIApp, peer: Peer) -> None:
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds that no event tells of; for five seconds at most."""
-    with anyio.fail_after(5):
+    """Wait until a condition holds that no event tells of; for twenty seconds at most."""
+    with anyio.fail_after(20):
         while not condition():
             await anyio.lowlevel.checkpoint()

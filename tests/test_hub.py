@@ -238,8 +238,8 @@ class TestFairness:
                     hub.broadcast_nowait("r", "x")
                 await eventually(lambda: sent == 100 * 100)
             senders = hub.statistics().senders
-            # Each stops after 16 messages of many members or of one, whichever comes first.
-            assert max_step(seen) <= 2 * 2 * 16 * senders
+            # Each stops after 32 messages, and up to 16 at once to the last member among them.
+            assert max_step(seen) <= 2 * (32 + 16) * senders
             assert senders <= 4
 
     async def test_a_busy_room_starves_neither_another_room_nor_those_who_receive(

@@ -175,6 +175,21 @@ async def test_a_burst_is_bounded_as_the_outbox_is() -> None:
         await eventually(lambda: not house.hub.connections)
 
 
+async def test_each_hears_what_it_is_not_excluded_from() -> None:
+    house = House()
+    async with house.open(3) as clients:
+        ann, bob, _ = house.members
+        house.hub.broadcast_nowait("r", "1")
+        house.hub.broadcast_nowait("r", "2", exclude=ann)
+        delivery = await house.hub.broadcast("r", "3", exclude=[ann, bob])
+        assert delivery == Delivery(members=1, sent=1)
+        await house.hub.broadcast("r", "4")
+        assert await hear(clients[0], 2) == ["1", "4"]
+        assert await hear(clients[1], 3) == ["1", "2", "4"]
+        assert await hear(clients[2], 4) == ["1", "2", "3", "4"]
+        assert house.hub.rooms["r"].statistics().sent == 9
+
+
 async def test_one_that_has_gone_is_forgotten() -> None:
     house = House()
     async with house.open(2) as clients:

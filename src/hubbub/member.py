@@ -18,6 +18,7 @@ from hubbub.prepared import Batch, Prepared
 
 if TYPE_CHECKING:
     from hubbub.outbox import Outbox, OutboxStatistics, Ticket
+    from hubbub.prepared import Outlet
     from hubbub.sockets import Socket
     from hubbub.types import Data
 
@@ -194,6 +195,10 @@ class Member:
         self.progress += len(batch)
         return True
 
+    def try_queue(self, batch: Batch) -> bool:
+        """Queue messages if the outbox has room for all of them."""
+        return self._outbox.try_queue(batch)
+
     def offer(self, message: Prepared) -> Verdict:
         """Queue a message, or let the policy speak. Neither waits nor raises."""
         try:
@@ -229,7 +234,8 @@ class Member:
                 message = self._outbox.take()
                 if message is None:
                     break
-                await self._deliver(message)
+                if self._outlet is None or not await _send_by(self._outlet, message):
+                    await self.socket.deliver(message.data)
                 self.progress += 1
             else:
                 return not self._outbox.closed
@@ -245,18 +251,6 @@ class Member:
                 self._drained.set()
                 self._drained = None
         return False
-
-    async def _deliver(self, message: Prepared) -> None:
-        outlet = self._outlet
-        if outlet is not None:
-            batch = Batch((message,))
-            if outlet.try_send(batch):
-                return
-            await outlet.writable()
-            if outlet.try_send(batch):
-                return
-        # No short way, or its end, or somebody else was faster.
-        await self.socket.deliver(message.data)
 
     async def wait_drained(self) -> None:
         """Wait until nothing waits in the outbox, nor is in a sender's hands."""
@@ -286,6 +280,15 @@ class Member:
     def _disconnected(self) -> WebSocketDisconnect:
         assert self._end is not None
         return WebSocketDisconnect(*self._end)
+
+
+async def _send_by(outlet: Outlet, message: Prepared) -> bool:
+    """Send the short way; False at its end, or when somebody else was faster."""
+    batch = Batch((message,))
+    if outlet.try_send(batch):
+        return True
+    await outlet.writable()
+    return outlet.try_send(batch)
 
 
 def _gap_notice(missed: int) -> str:

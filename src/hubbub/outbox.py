@@ -140,6 +140,15 @@ class Outbox(ObjectSendStream[Prepared]):
         """Tell whether messages would fit together, if nothing else was waiting."""
         return batch.size <= self.max_bytes and len(batch.messages) <= self.capacity
 
+    def try_queue(self, batch: Batch) -> bool:
+        """Queue messages if there is room for all of them. The outbox must be open."""
+        queue, size = self._queue, self._bytes + batch.size
+        if len(queue) + len(batch.messages) > self.capacity or size > self.max_bytes or self._line:
+            return False
+        queue.extend(batch.messages)
+        self._bytes = size
+        return True
+
     def offer(self, message: Prepared) -> Verdict:
         """Queue the message, or let the policy decide what becomes of it.
 

@@ -239,20 +239,27 @@ class Room:
             wake: called now and then, when members have been scheduled.
         """
         gathered, self._gathered = self._gathered, []
-        whole = Batch([broadcast.message for _, broadcast in gathered])
+        everything = [broadcast for _, broadcast in gathered]
+        whole = _batch(everything)
         excluded = frozenset().union(*(broadcast.exclude for _, broadcast in gathered))
         first, _ = gathered[0]
         at_once = max(1, min(_MEMBERS_PER_CHECKPOINT, _MESSAGES_PER_CHECKPOINT // len(gathered)))
         members = self.members
-        sent = 0  # to how many the whole batch went
+        sent = 0  # how many have the whole batch in their outbox, or beyond
         try:
             for position, member in enumerate(members, 1):
                 since = self._members.get(member)
                 if since is None:  # it left since the flush began
                     pass
-                elif since < first and member not in excluded and member.try_send(whole):
+                elif since >= first or member in excluded:
+                    if self._flush_to(member, since, gathered):
+                        schedule(member)
+                elif member.try_send(whole):
                     sent += 1
-                elif self._flush_to(member, since, gathered):
+                elif member.try_queue(whole):
+                    sent += 1
+                    schedule(member)
+                elif self._offer(member, everything):
                     schedule(member)
                 if position % at_once == 0:
                     wake()
@@ -260,7 +267,7 @@ class Room:
                     await checkpoint()
         finally:
             self._left_over = [], (), 0
-            for _, broadcast in gathered:
+            for broadcast in everything:
                 broadcast.tally.members += sent
                 broadcast.tally.sent += sent
             self.abandon(gathered)
@@ -285,16 +292,20 @@ class Room:
         return queued
 
     def _flush_to(self, member: Member, since: int, gathered: list[tuple[int, Broadcast]]) -> bool:
-        """Offer a member all that is for it; True when it has something to send now."""
+        """Take to a member what is for it; True when it has something to send now."""
         its = [
             broadcast
             for number, broadcast in gathered
             if number > since and member not in broadcast.exclude
         ]
-        if its and member.try_send(Batch([broadcast.message for broadcast in its])):
+        if its and member.try_send(_batch(its)):
             for broadcast in its:
                 broadcast.tally.count(QUEUED)
             return False
+        return self._offer(member, its)
+
+    def _offer(self, member: Member, its: list[Broadcast]) -> bool:
+        """Offer a member some broadcasts; True when it has something to send now."""
         queued = False
         for broadcast in its:
             if member not in self._members:  # the one before was too much for it
@@ -307,3 +318,7 @@ class Room:
         for _, broadcast in self._gathered if gathered is None else gathered:
             self._tally.add(broadcast.tally)
             broadcast.finish()
+
+
+def _batch(broadcasts: list[Broadcast]) -> Batch:
+    return Batch([broadcast.message for broadcast in broadcasts])

@@ -22,7 +22,7 @@ __all__ = ("Drainable", "Senders")
 
 _KEPT = 4  # senders that stay when there is nothing to do
 _PATIENCE = 0.02  # seconds that the line may stand still
-_MESSAGES_PER_CHECKPOINT = 16  # of each sender: many a server's send never yields
+_MESSAGES_PER_CHECKPOINT = 32  # of each sender: many a server's send never yields
 
 
 class Drainable(Protocol):
@@ -58,21 +58,6 @@ class _Sender:
         self.since = 0.0
         self.has_moved = False
         self.has_sent = False
-
-    async def serve(self, line: deque[Drainable]) -> None:
-        """Drain who is first in line, and put it at the end when it has more."""
-        member = self.current = line.popleft()
-        self.taken += 1
-        before = member.progress
-        more = False
-        try:
-            more = await member.drain()
-        finally:
-            self.sent += member.progress - before
-            self.current = None
-            member.in_line = more
-        if more:
-            line.append(member)
 
     def look(self) -> None:
         """See whether it did anything since the last look, and to whom it has in hand."""
@@ -188,24 +173,36 @@ class Senders:
                 sender.since = now
 
     async def _send(self, sender: _Sender) -> None:
+        """Be a sender: walk the line, then wait for more, until no longer needed."""
         try:
             with sender.scope:
-                while await self._walk(sender):
-                    pass
+                while True:
+                    await self._walk(sender)
+                    if len(self._idle) >= _KEPT:
+                        break
+                    work = anyio.Event()
+                    self._idle.append(work)
+                    await work.wait()
         finally:
             self._senders.discard(sender)
 
-    async def _walk(self, sender: _Sender) -> bool:
-        """Drain whoever is in line, then wait for more; False when no longer needed."""
-        while self._line:
-            await sender.serve(self._line)
+    async def _walk(self, sender: _Sender) -> None:
+        """Drain who is first in line, and put it at the end when it has more, until none is."""
+        line = self._line
+        while line:
+            member = sender.current = line.popleft()
+            sender.taken += 1
+            before = member.progress
+            more = False
+            try:
+                more = await member.drain()
+            finally:
+                sender.current = None
+                member.in_line = more
+            if more:
+                line.append(member)
             self._served += 1
+            sender.sent += member.progress - before
             if sender.sent >= _MESSAGES_PER_CHECKPOINT:
                 sender.sent = 0
                 await checkpoint()
-        if len(self._idle) >= _KEPT:
-            return False
-        work = anyio.Event()
-        self._idle.append(work)
-        await work.wait()
-        return True

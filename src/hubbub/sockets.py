@@ -16,7 +16,7 @@ from hubbub.exceptions import WebSocketDisconnect
 from hubbub.websocket import WebSocket, WebSocketState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from starlette.websockets import WebSocket as StarletteWebSocket
     from trio_websocket import WebSocketConnection
@@ -43,10 +43,10 @@ class Socket(Protocol):
         """The short way to the socket, if there is one."""
         ...
 
-    async def deliver(self, data: Data) -> None:
+    def deliver(self, data: Data) -> Awaitable[None]:
         """Send a message; raises ``WebSocketDisconnect`` when the peer has gone.
 
-        It is called by one task at a time, and cancelled only after ``disconnect``.
+        It is awaited at once, by one task at a time, and cancelled only after ``disconnect``.
         """
         ...
 

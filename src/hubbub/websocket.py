@@ -568,14 +568,18 @@ class WebSocket:
         _require_tytx("send_typed")
         await self.send_text(typed.encode(data, marker))
 
-    async def deliver(self, data: Data) -> None:
+    def deliver(self, data: Data) -> Awaitable[None]:
         """Send a message as ``send`` does, but without a checkpoint of its own.
 
-        For a hub's senders, who make theirs once for many connections.
+        For a hub's senders, who make theirs once for many connections, and await this at once.
         """
         kind = "text" if isinstance(data, str) else "bytes"
         message: Message = {"type": "websocket.send", kind: data}
-        await (self._send_directly(message) if self._direct else self._pass(message))
+        if self._direct:
+            return self._send_directly(message)
+        if self._sending or self._connection_state is not _CONNECTED:
+            return self._pass(message)
+        return self._transmit(message)
 
     def _send_message(self, message: Message) -> Awaitable[None]:
         # No coroutine, where one more would be a tenth of all that is done for a message.

@@ -94,7 +94,8 @@ async def test_two_thousand_peers_that_vanish() -> None:
         for turn in range(2000):
             await come_and_go(address, turn)
         await eventually(lambda: (open_files(), len(anyio.get_running_tasks())) == before)
-        assert not set(map(id, connections())) - others
+        # One that the kernel had not handed over by then may have come and gone since.
+        await eventually(lambda: set(map(id, connections())) <= others)
         client = Client(await anyio.connect_tcp(*address))
         await client.open()
         await client.close()
