@@ -90,6 +90,10 @@ def servers(session: nox.Session) -> None:
 def interop(session: nox.Session) -> None:
     """The server with what others have made: clients, programs and frameworks."""
     install(session, "tests", "interop", extras="[demo]")
+    if shutil.which("npm"):
+        modules = session.create_tmp()
+        session.run("npm", "install", "--silent", "--prefix", modules, "ws@8", external=True)
+        session.env["NODE_PATH"] = str(Path(modules, "node_modules").resolve())
     session.run("pytest", "-m", "interop", *session.posargs)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,30 +17,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 _ARTIFACTS = Path("test-artifacts")
 _PHONE = {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if find_spec("playwright") is None or _CHROMIUM is None:
-        reason = "Expected playwright and a chromium of the system"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    arguments = """
-        --headless --no-sandbox --disable-gpu --disable-quic --no-first-run
-        --disable-background-networking --disable-component-update --disable-sync
-    """
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=_CHROMIUM, args=arguments.split(), timeout=60_000
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["trio", "asyncio"])
