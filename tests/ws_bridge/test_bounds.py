@@ -1,0 +1,136 @@
+"""What many bad peers can take together: memory and file descriptors have their bounds."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import subprocess
+import sys
+import tracemalloc
+import zlib
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from wsproto.extensions import PerMessageDeflate
+
+from hubbub import App, WebSocket
+from hubbub.ws_bridge import Config
+from hubbub.ws_bridge.connection import Connection
+from tests.peer import eventually
+from tests.wire.frame import frame
+from tests.ws_bridge.peers import REQUEST, Application, Client, served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KIB, MIB = 1024, 1024 * 1024
+PEERS = 16
+BOMBS = 64
+LIMIT = 256 * KIB
+
+
+def bomb(size: int) -> bytes:
+    """A message of so many zeros, compressed (RFC 7692 §7.2.1)."""
+    compressor = zlib.compressobj(9, wbits=-15)
+    data = compressor.compress(bytes(size)) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    return frame(0xC2, data.removesuffix(b"\0\0\xff\xff"), key=bytes(4))
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    """Count what is allocated from here on."""
+    gc.collect()
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("traced")
+async def test_many_small_zip_bombs_are_inflated_one_by_one() -> None:
+    """Each is within the limit; what they are together is never in memory."""
+    go_on = anyio.Event()
+    heard: list[int] = []
+
+    async def busy(ws: WebSocket) -> None:
+        await ws.accept()
+        await go_on.wait()
+        heard.extend([len(await ws.receive_bytes()) for _ in range(BOMBS)])
+        await ws.close(1000, "all")
+
+    bombs = bomb(LIMIT) * BOMBS
+    config = Config(max_message_size=LIMIT, grace_timeout=0.1)  # for an early stand-in
+    async with AsyncExitStack() as stack:
+        address = await stack.enter_async_context(served(App({"/": busy}), config))
+        clients = []
+        for _ in range(PEERS):
+            stream = await stack.enter_async_context(await anyio.connect_tcp(*address))
+            clients.append(Client(stream))
+            await clients[-1].open(extensions=[PerMessageDeflate()])
+        connections = [it for it in gc.get_objects() if isinstance(it, Connection)]
+        requests = {it: it.received for it in connections if not it.transport.closed}
+        assert len(requests) == PEERS
+        tracemalloc.reset_peak()
+        for client in clients:
+            await client.stream.send(bombs)
+        await eventually(  # the stand-ins have come, and gone when it was enough
+            lambda: all(it.received > size and not it.reading for it, size in requests.items())
+        )
+        go_on.set()
+        for client in clients:
+            assert await client.answer_close() == (1000, "all")
+    assert heard == [LIMIT] * PEERS * BOMBS  # 256 MiB
+    assert tracemalloc.get_traced_memory()[1] < 64 * MIB
+
+
+@pytest.mark.usefixtures("traced")
+async def test_many_large_zip_bombs_are_not_inflated() -> None:
+    large = bomb(32 * MIB)
+    tracemalloc.reset_peak()
+    async with served(Application(), max_message_size=LIMIT) as address:
+        for _ in range(PEERS):
+            async with await anyio.connect_tcp(*address) as stream:
+                client = Client(stream)
+                await client.open(extensions=[PerMessageDeflate()])
+                await client.stream.send(large)
+                assert await client.closed() == (1009, f"message of more than {LIMIT} bytes")
+    assert tracemalloc.get_traced_memory()[1] < 16 * MIB
+
+
+PROGRAM = """
+import logging, resource, sys
+from hubbub import App
+from hubbub.ws_bridge import run
+
+async def listen(ws):
+    async with ws:
+        await ws.receive()
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+run(App({"/": listen}), port=0, backend=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
+def test_those_for_whom_there_is_no_file_descriptor_are_served_later(backend: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, backend], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process:
+        try:
+            while not (line := process.stdout.readline()).startswith("Listening on"):
+                assert line
+            address = ("127.0.0.1", int(line.rpartition(",")[2].strip(" )\n")))
+            sockets = [socket.create_connection(address, timeout=20) for _ in range(100)]
+            for sock in sockets:
+                sock.sendall(REQUEST)
+            while not (line := process.stdout.readline()).startswith("Cannot accept"):
+                assert line
+            for sock in sockets:  # in the order in which they came
+                with sock:
+                    assert sock.recv(4096).startswith(b"HTTP/1.1 101 ")
+        finally:
+            process.kill()
