@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 from asyncio import SelectorEventLoop
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 import trustme
+from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSStream
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -121,6 +123,36 @@ async def test_tls() -> None:
             assert (await client.closed())[0] == 1007
     assert app.scopes[0]["scheme"] == "wss"
     assert app.scopes[0]["client"][0] == "127.0.0.1"
+
+
+async def test_a_peer_of_tls_that_is_lost_while_it_is_sent_to_harms_no_other() -> None:
+    ours, theirs = tls_contexts()
+
+    async def flood(_receive: Receive, send: Send) -> None:
+        while True:
+            await send({"type": "websocket.send", "bytes": bytes(1_000_000)})
+
+    flooding, echoing = Application(flood), Application()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (flooding if scope.get("path") == "/flood" else echoing)(scope, receive, send)
+
+    async with served(app, ssl=ours) as address:
+        other = Client(await wrap_tls(await anyio.connect_tcp(*address), theirs))
+        await other.open()
+        plain = await anyio.connect_tcp(*address)
+        flooded = Client(await wrap_tls(plain, theirs))
+        await flooded.open("/flood")
+        linger = struct.pack("ii", 1, 0)  # to close is to reset
+        plain.extra(SocketAttribute.raw_socket).setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, linger
+        )
+        await plain.aclose()
+        await flooding.over.wait()
+        await other.say("still here")
+        assert await other.hear() == "still here"
+        await other.close()
+        await other.stream.aclose()
 
 
 async def test_too_many_connections() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from hubbub.ws_bridge.streams import SocketStream
 from hubbub.ws_bridge.transport import SocketTransport, StreamTransport
-from tests.ws_bridge.peers import memory_pair
+from tests.ws_bridge.peers import MemoryStream, memory_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,6 +143,24 @@ async def test_a_stream_that_breaks_is_closed() -> None:
         transport.try_send(b"x")
     assert transport.closed
     assert transport.try_receive() == b""
+
+
+class Broken(MemoryStream):
+    """As one of TLS is once it has failed: it raises without a turn for anybody else."""
+
+    async def send(self, item: bytes) -> None:
+        raise anyio.BrokenResourceError
+
+
+async def test_a_stream_that_is_broken_is_not_tried_again() -> None:
+    ends = [anyio.create_memory_object_stream[bytes](0) for _ in range(2)]
+    transport = StreamTransport(Broken(ends[0][0], ends[1][1]))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(transport.run)
+        transport.try_send(b"x")
+    assert transport.closed
+    ends[0][1].close()
+    ends[1][0].close()
 
 
 async def test_a_socket_as_a_stream(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -208,14 +208,14 @@ class StreamTransport:
                 await self._feed.send(await self._stream.receive(CHUNK))
 
     async def _write(self) -> None:
-        while True:
-            while not self._outgoing and not self._finishing:
-                self._wakeup = anyio.Event()
-                await self._wakeup.wait()
-            try:
+        try:
+            while True:
+                while not self._outgoing and not self._finishing:
+                    self._wakeup = anyio.Event()
+                    await self._wakeup.wait()
                 await self._write_once()
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-                self.close()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            self.close()  # not to be tried again: it may raise without letting others run
 
     async def _write_once(self) -> None:
         if self._outgoing:
