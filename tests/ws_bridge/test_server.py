@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -388,24 +389,22 @@ def test_a_backend_that_is_none() -> None:
         run(Application(), backend="curio")  # type: ignore[arg-type]
 
 
-def run_until(number: signal.Signals, backend: Any) -> tuple[Any, list[Any]]:
-    """Run a server until its peer sends the signal; give its application's last event."""
+def run_until(number: signal.Signals, backend: Any, **options: Any) -> tuple[Any, Any]:
+    """Run a server until its peer sends a signal; give its last event, and its address."""
     app = Application()
-    announced: list[Any] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = listener.getsockname()
 
-    def connect_and_end(host: str, port: int) -> None:
-        with connect(f"ws://{host}:{port}/") as client:
+    def connect_and_end() -> None:
+        with connect(f"ws://{address[0]}:{address[1]}/") as client:
             os.kill(os.getpid(), number)
             with suppress(ConnectionClosed):
                 client.recv(timeout=5)
 
-    def announce(addresses: list[Any]) -> None:
-        announced.extend(addresses)
-        guest.submit(connect_and_end, *addresses[0])
-
-    with ThreadPoolExecutor(1) as guest:
-        run(app, port=0, backend=backend, announce=announce)
-    return app.last, announced
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(connect_and_end)
+        run(app, sockets=[listener], backend=backend, **options)
+    return app.last, address
 
 
 def test_the_garbage_collector_leaves_alone_what_was_there_before_the_first_peer() -> None:
@@ -421,12 +420,19 @@ def test_the_garbage_collector_leaves_alone_what_was_there_before_the_first_peer
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_running_until_a_signal(backend: Any) -> None:
+def test_running_until_a_signal(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "hubbub.ws_bridge")
     handler = signal.getsignal(signal.SIGTERM)
-    last, [address] = run_until(signal.SIGTERM, backend)
+    last, address = run_until(signal.SIGTERM, backend)
     assert last["code"] == 1012
-    assert address[0] == "127.0.0.1"
+    assert f"Listening on {address}" in caplog.messages
     assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_its_addresses_are_announced() -> None:
+    announced: list[Any] = []
+    _, address = run_until(signal.SIGTERM, "asyncio", announce=announced.append)
+    assert announced == [[address]]
 
 
 def test_running_until_ctrl_c_where_there_are_no_signal_receivers(

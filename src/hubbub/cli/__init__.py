@@ -19,6 +19,7 @@ __all__ = ("app",)
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,  # a server's tracebacks are read in logs
 )
 app.command()(serve.serve)
 app.command()(demo.demo)

@@ -59,6 +59,6 @@ def join(host: str, port: int) -> str:
 
 
 def fail(message: str) -> NoReturn:
-    """End the command with an error, told in a line."""
+    """Say what is wrong, and end the process."""
     typer.echo(message, err=True)
-    raise typer.Exit(1)
+    raise SystemExit(1)

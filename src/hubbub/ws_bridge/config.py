@@ -7,12 +7,9 @@ a server, and read by everything in ws_bridge.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence  # noqa: TC003 - the command line reads the types
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from ssl import SSLContext
+from ssl import SSLContext  # noqa: TC003 - the command line reads the types
 
 __all__ = ("Config",)
 
