@@ -88,7 +88,8 @@ def serve(
         places = ", ".join(_describe(sock, secure=ssl_certfile is not None) for sock in sockets)
         line = f"Serving {target} at {places} ({backend}; Ctrl-C stops it)"
         if reload or workers > 1:
-            supervisor = Supervisor(service, sockets, workers, watch=app_dir if reload else None)
+            watch = app_dir.resolve() if reload else None
+            supervisor = Supervisor(service, sockets, workers, watch=watch)
             anyio.run(supervisor.run, lambda: _logger.info(line))
         else:
             service.run(sockets, lambda: _logger.info(line))

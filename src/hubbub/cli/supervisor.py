@@ -111,7 +111,7 @@ class Supervisor:
         _logger.info("Replacing the workers")
         for worker in self._workers:
             if not await worker.replace():
-                _logger.error("The new worker does not serve; the others stay as they are")
+                _logger.error("The new worker does not serve: no other one is replaced")
                 break
 
     async def _watch(self, directory: Path) -> None:
