@@ -219,6 +219,11 @@ class TestServe:
         assert result.exit_code == 1
         assert f"Cannot use the certificate {certificate}" in result.stderr
 
+    def test_a_key_without_a_certificate_is_refused(self, module: str) -> None:
+        result = invoke("serve", f"{module}:app", "--ssl-keyfile", "key.pem")
+        assert result.exit_code == 1
+        assert result.stderr == "--ssl-keyfile needs --ssl-certfile\n"
+
     @pytest.mark.parametrize(("backend", "extra"), [("trio", "trio"), ("uvloop", "fast")])
     def test_what_is_not_installed_is_named(
         self, backend: str, extra: str, module: str, monkeypatch: pytest.MonkeyPatch

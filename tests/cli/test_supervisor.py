@@ -153,6 +153,16 @@ async def test_workers_serve_one_socket(source: Path) -> None:
     assert not is_alive(second)
 
 
+async def test_modules_beside_the_application_are_not_taken_for_the_library(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(source.parent)
+    edit(source.with_name("typer.py"), "raise LookupError")
+    async with supervised(source) as running:
+        await running.announced()
+        assert (await running.ask())[1] == "one"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_them_gracefully(source: Path, number: signal.Signals) -> None:
     async with supervised(source) as running:

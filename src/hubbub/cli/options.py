@@ -58,7 +58,7 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
 def _parameter(field: Field[Any]) -> Parameter:
     """Make what typer takes for an option."""
     name, default = field.name, field.default
-    option = partial(typer.Option, help=_HELP[name], rich_help_panel=_PANEL)
+    option = partial(typer.Option, help=_HELP.get(name), rich_help_panel=_PANEL)
     annotation: Any
     if _TYPES[name] is bool:
         annotation = Annotated[bool, option()]

@@ -69,6 +69,8 @@ def serve(
         require("trio" if backend is Backend.TRIO else "fast", backend.value)
     if reload:
         require("cli", "watchfiles")
+    if ssl_keyfile is not None and ssl_certfile is None:
+        fail("--ssl-keyfile needs --ssl-certfile")
     if (reload or workers > 1) and os.name != "posix":
         fail("--workers and --reload need a POSIX system")
     service = Service(

@@ -180,7 +180,8 @@ class _Worker:
             with theirs:
                 link.sendall(pickle.dumps((self._service, self._descriptors)))
                 process = await anyio.open_process(
-                    [sys.executable, "-m", "hubbub.cli.worker", str(theirs.fileno())],
+                    # -P: what is in the current directory is not to be taken for the library
+                    [sys.executable, "-P", "-m", "hubbub.cli.worker", str(theirs.fileno())],
                     stdin=DEVNULL,
                     stdout=None,
                     stderr=None,
