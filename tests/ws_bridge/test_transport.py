@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+import ssl
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -145,22 +146,31 @@ async def test_a_stream_that_breaks_is_closed() -> None:
     assert transport.try_receive() == b""
 
 
-class Broken(MemoryStream):
-    """As one of TLS is once it has failed: it raises without a turn for anybody else."""
+class Failing(MemoryStream):
+    """A stream as one of TLS is once it has failed: without a turn for anybody else."""
+
+    def __init__(self, error: Exception, *ends: Any) -> None:
+        super().__init__(*ends)
+        self.error = error
 
     async def send(self, item: bytes) -> None:
-        raise anyio.BrokenResourceError
+        raise self.error
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        raise self.error
 
 
-async def test_a_stream_that_is_broken_is_not_tried_again() -> None:
-    ends = [anyio.create_memory_object_stream[bytes](0) for _ in range(2)]
-    transport = StreamTransport(Broken(ends[0][0], ends[1][1]))
+@pytest.mark.parametrize("error", [anyio.BrokenResourceError, anyio.EndOfStream, ssl.SSLError])
+async def test_a_stream_that_has_failed_is_given_up(error: type[Exception]) -> None:
+    outgoing, incoming = (anyio.create_memory_object_stream[bytes](0) for _ in range(2))
+    transport = StreamTransport(Failing(error(), outgoing[0], incoming[1]))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(transport.run)
         transport.try_send(b"x")
     assert transport.closed
-    ends[0][1].close()
-    ends[1][0].close()
+    outgoing[1].close()
+    incoming[0].close()
 
 
 async def test_a_socket_as_a_stream(pair: tuple[socket.socket, socket.socket]) -> None:

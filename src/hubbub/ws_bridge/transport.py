@@ -25,6 +25,14 @@ __all__ = ("CHUNK", "SocketTransport", "StreamTransport", "Transport")
 
 CHUNK: Final = 256 * 1024  # bytes that are received at once
 
+# How a stream says that it is over. TLS says EndOfStream to who sends, too.
+_ENDS: Final = (
+    anyio.EndOfStream,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    OSError,
+)
+
 
 class Transport(Protocol):
     """One peer's bytes, both ways.
@@ -200,10 +208,11 @@ class StreamTransport:
                     tasks.start_soon(self._write)
         finally:
             self.close()
-            await anyio.aclose_forcefully(self._stream)
+            with suppress(*_ENDS):  # TLS may have a closing handshake, and fail in it
+                await anyio.aclose_forcefully(self._stream)
 
     async def _read(self) -> None:
-        with self._feed, suppress(anyio.EndOfStream, anyio.BrokenResourceError, OSError):
+        with self._feed, suppress(*_ENDS):
             while True:
                 await self._feed.send(await self._stream.receive(CHUNK))
 
@@ -214,7 +223,7 @@ class StreamTransport:
                     self._wakeup = anyio.Event()
                     await self._wakeup.wait()
                 await self._write_once()
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+        except _ENDS:
             self.close()  # not to be tried again: it may raise without letting others run
 
     async def _write_once(self) -> None:
