@@ -327,7 +327,7 @@ async def test_a_fault_of_ours_is_no_other_connections(
         client = Client(await anyio.connect_tcp(host, port))
         await client.open()
         with monkeypatch.context() as patch:
-            patch.setattr("hubbub.ws_bridge.connection.Connection.run", fail)
+            patch.setattr("hubbub.ws_bridge.server_connection.ServerConnection.run", fail)
             other = Client(await anyio.connect_tcp(host, port))
             assert await other.rest() == b""
         await client.say("still here")

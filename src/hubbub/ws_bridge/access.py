@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from hubbub.ws_bridge.connection import Connection
     from hubbub.ws_bridge.scope import Endpoint
+    from hubbub.ws_bridge.server_connection import ServerConnection
 
 __all__ = ("log_access",)
 
@@ -25,7 +25,7 @@ _FORMAT: Final = (
 _VISIBLE: Final = "!#$%&'()*+,/:;<=>?@[]^`{|} "  # and what `quote` leaves: no quotation mark
 
 
-def log_access(connection: Connection, duration: float) -> None:
+def log_access(connection: ServerConnection, duration: float) -> None:
     """Log a connection that is over; not one that came and went without a word.
 
     The record's ``args`` is a mapping, for whoever formats the line in another way.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hubbub.ws_bridge.connection import Connection, Phase
+from hubbub.ws_bridge.connection import Connection, Phase, is_over
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -151,17 +151,11 @@ class _Watch:
         if phase is not self._phase:
             self._phase, self._since = phase, now
             self._heard = now
-        elapsed = now - self._since
         self._look_at_writer(config, now)
         if phase is Phase.OPEN:
             self._look_for_life(config, now)
-        elif phase is Phase.CLOSING:
-            if _is_over(elapsed, config.close_timeout):
-                connection.transport.close()
-            if _is_over(elapsed, config.grace_timeout):
-                connection.cancel()
-        elif _is_over(elapsed, config.handshake_timeout):
-            connection.expire()
+        else:
+            connection.meet_deadline(now - self._since)
         if not connection.reading and connection.receives == self._receives:
             connection.send_stand_in()
         self._receives = connection.receives
@@ -170,7 +164,7 @@ class _Watch:
         writer = self._connection.writer
         if writer.sent != self._sent or not writer.unsent:
             self._sent, self._written = writer.sent, now
-        elif _is_over(now - self._written, config.write_timeout):
+        elif is_over(now - self._written, config.write_timeout):
             self._connection.transport.close()
 
     def _look_for_life(self, config: Config, now: float) -> None:
@@ -179,15 +173,11 @@ class _Watch:
         if connection.received != self._received or not connection.reading:
             self._received, self._heard, self._pinged = connection.received, now, False
         elif self._pinged:
-            if _is_over(now - self._heard, config.ping_timeout):
+            if is_over(now - self._heard, config.ping_timeout):
                 connection.lose(*_PING_UNANSWERED)
-        elif _is_over(now - self._heard, config.ping_interval):
+        elif is_over(now - self._heard, config.ping_interval):
             connection.ping()
             self._heard, self._pinged = now, True
-
-
-def _is_over(elapsed: float, timeout: float | None) -> bool:
-    return timeout is not None and elapsed >= timeout
 
 
 async def _guard(task: Callable[[], Awaitable[None]]) -> None:

@@ -1,49 +1,37 @@
-"""Connection: one peer from its first byte to its last, and the application that serves it.
+"""Connection: one peer's messages, from the opening to the last byte, whichever side we are.
 
-The pull of messages out of the socket, and the way to the close, made of wire (bytes),
-channels (ASGI) and writer. It starts no clock and no task: caretaker does, which looks after
-its deadlines. Made by server, for each peer.
+The pull of messages out of the socket, and the way to the close, made of wire (bytes) and
+writer. It starts no clock and no task: caretaker does, which looks at it now and then. How a
+connection is opened is not known here: that is server_connection, and the client's own.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from hubbub.close_codes import ABNORMAL
-from hubbub.exceptions import ClientDisconnected, WebSocketDisconnect
-from hubbub.prepared import OUTLET
-from hubbub.wire.events import Close, Ping
-from hubbub.wire.handshake import Refusal, UpgradeRequest
-from hubbub.ws_bridge.channels import create_ws_receive, create_ws_send
-from hubbub.ws_bridge.opening import Opening
-from hubbub.ws_bridge.scope import build_ws_scope
+from hubbub.exceptions import ClientDisconnected
+from hubbub.wire.events import Close, Ping, Pong
 from hubbub.ws_bridge.transport import CHUNK
 from hubbub.ws_bridge.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from hubbub.prepared import Batch
-    from hubbub.types import ASGIApp, Data, Message, Scope
+    from hubbub.prepared import Batch, Outlet
+    from hubbub.types import Data, Message
     from hubbub.wire.protocol import Protocol
     from hubbub.ws_bridge.config import Config
     from hubbub.ws_bridge.transport import Transport
     from hubbub.ws_bridge.writer import Helper
 
-__all__ = ("Connection", "Phase")
-
-_logger = logging.getLogger("hubbub.ws_bridge")
+__all__ = ("Connection", "Phase", "is_over")
 
 _CALLS_PER_CHECKPOINT: Final = 64  # sends, or receives, that did not have to wait
 _MAX_READ_AHEAD: Final = 1024 * 1024  # bytes of messages, beside Config.max_queue
-_GOING_AWAY: Final = 1001
-_INTERNAL_ERROR: Final = 1011
 
 
 class Phase(Enum):
@@ -62,7 +50,7 @@ class Connection:
     """One peer.
 
     The application's own task runs it: ``receive`` reads the socket and parses, ``send``
-    writes. To the application it is the event stream behind ``receive``, the responder behind
+    writes. To the application it is the event stream behind ``receive``, what carries out a
     ``send``, and what its Outlet writes to.
 
     Attributes:
@@ -72,162 +60,50 @@ class Connection:
         received: how many bytes have come; who compares it sees that the peer lives.
         receives: how often the application has come for an event.
         reading: whether somebody waits for the peer's bytes, or takes them now.
-        request_line: the request's first line, without its query; None until it is known.
-        status: of the answer to it; None until there is one.
     """
 
     __slots__ = (
-        "_app",
         "_config",
         "_disconnect",
         "_helper",
         "_inbox",
         "_more",
-        "_opening",
         "_protocol",
-        "_scope",
         "_sends",
         "_stand_in",
         "phase",
         "reading",
         "received",
         "receives",
-        "request_line",
-        "status",
         "transport",
         "writer",
     )
 
-    def __init__(self, app: ASGIApp, transport: Transport, config: Config, helper: Helper) -> None:
+    def __init__(self, transport: Transport, config: Config, helper: Helper) -> None:
         self.phase = Phase.REQUEST
         self.transport = transport
         self.writer = Writer(transport, helper)
         self.reading = True
         self.received = 0
         self.receives = 0
-        self.request_line: str | None = None
-        self.status: int | None = None
-        self._app = app
         self._config = config
         self._helper = helper
-        self._opening: Opening | None = Opening(config)
         self._protocol: Protocol | None = None
         self._disconnect: Message | None = None  # the event, once the end is known
         self._inbox: deque[Message] | None = None  # what the stand-in has read
         self._stand_in: _StandIn | None = None
-        self._scope = anyio.CancelScope()
         self._more = False  # whether the last chunk was full, so that there is likely more
         self._sends = 0
 
-    async def run(self, state: Mapping[str, Any] | None, *, full: bool = False) -> None:
-        """Serve the peer from its first byte to its last.
+    @property
+    def outlet(self) -> Outlet:
+        """What an application sees of it past ASGI."""
+        return _Outlet(self)
 
-        Args:
-            state: the lifespan's.
-            full: whether there are connections enough without this one (503).
-        """
-        try:
-            await self._read_request()
-            if self.phase is Phase.ANSWER:
-                if full:
-                    self._refuse(Refusal(503, "Expected fewer connections"))
-                else:
-                    await self._call(state)
-            await self._conclude()
-        finally:
-            if self.phase is Phase.OPEN:  # cancelled: the peer may as well know
-                self._close(_GOING_AWAY, "")
-            self.transport.close()
-
-    # -- The opening ---------------------------------------------------------------------
-
-    async def _read_request(self) -> None:
-        self._take_in(self.transport.try_receive())  # by now it is often there
-        while self.phase is Phase.REQUEST:
-            await self._read()
-
-    def _open(self, data: bytes) -> None:
-        """Feed the opening; decide what it says."""
-        assert self._opening is not None
-        answer = self._opening.receive_data(data)
-        self.request_line = self._opening.request_line
-        if isinstance(answer, UpgradeRequest):
-            self.phase = Phase.ANSWER
-        elif answer is not None:
-            self._refuse(answer)
-
-    def _refuse(self, refusal: Refusal, code: int = ABNORMAL) -> None:
-        assert self._opening is not None
-        if self._opening.responding:  # half an answer cannot be taken back
-            self.writer.finish(self.transport.finish)
-        else:
-            self.status = refusal.status
-            self.writer.write(self._opening.refuse(refusal))
-            self.writer.finish(self.transport.send_eof)
-        self._end(code, "")
-
-    async def _call(self, state: Mapping[str, Any] | None) -> None:
-        """Call the application, and end what it leaves unfinished."""
-        scope = self._build_scope(state)
-        self.reading = False
-        code = _INTERNAL_ERROR
-        try:
-            with self._scope:
-                await self._app(
-                    scope, create_ws_receive(self), create_ws_send(self, scope["subprotocols"])
-                )
-            if self.phase is Phase.ANSWER:
-                _logger.error("The application returned without an answer to %s", scope["path"])
-            code = 1000
-        except Exception as error:  # the border to the application
-            if not _is_disconnect(error):
-                _logger.exception("The application failed on %s", scope["path"])
-        if self.phase is Phase.ANSWER:
-            self._refuse(Refusal(500, "Internal server error"))
-        elif self.phase is Phase.OPEN:
-            self._close(code, "")
-
-    def _build_scope(self, state: Mapping[str, Any] | None) -> Scope:
-        assert self._opening is not None
-        transport = self.transport
-        return build_ws_scope(
-            self._opening.request,
-            client=transport.client,
-            server=transport.server,
-            secure=transport.secure,
-            root_path=self._config.root_path,
-            state=state,
-            extensions={OUTLET: _Outlet(self)},
-        )
-
-    async def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Send the 101 (the responder's part)."""
-        opening = self._require_opening()
-        response, self._protocol = opening.accept(subprotocol, headers)
-        self.writer.write(response)
-        self._opening = None
-        self.status = 101
+    def _begin(self, protocol: Protocol) -> None:
+        """Open: from now on there are messages."""
+        self._protocol = protocol
         self.phase = Phase.OPEN
-
-    async def start_response(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Begin a response of the application's own (the responder's part)."""
-        self.writer.write(self._require_opening().start_response(status, headers))
-        self.status = status
-
-    async def send_body(self, data: bytes, *, more: bool) -> None:
-        """Go on with it (the responder's part)."""
-        if not self.writer.has_room:
-            await self.writer.wait_room()
-        self.writer.write(self._require_opening().send_body(data, more=more))
-        if not more:
-            self.writer.finish(self.transport.send_eof)
-            self._end(ABNORMAL, "")
-
-    def _require_opening(self) -> Opening:
-        if self.phase is not Phase.ANSWER:
-            raise self._disconnected()
-        assert self._opening is not None
-        return self._opening
 
     # -- Receiving -----------------------------------------------------------------------
 
@@ -278,7 +154,11 @@ class Connection:
             elif type(event) is Close:
                 self._meet_close(protocol, event)
                 return self._disconnect
-            # Of a pong, `received` has told.
+            elif type(event) is Pong:
+                self._meet_pong(event)
+
+    def _meet_pong(self, pong: Pong) -> None:
+        """Learn from a pong; that the peer lives, ``received`` has told already."""
 
     async def _read(self) -> None:
         """Take what comes next from the peer, after what waits for it is sent."""
@@ -305,10 +185,13 @@ class Connection:
             self._end(ABNORMAL, "")
             self.transport.close()
 
+    def _open(self, data: bytes) -> None:
+        """Take what comes before there is a protocol: a matter of the side that has to answer."""
+
     # -- Sending -------------------------------------------------------------------------
 
     async def send(self, data: Data) -> None:
-        """Send a message (the responder's part).
+        """Send a message.
 
         Cancelled, the message is sent whole or not at all.
 
@@ -361,7 +244,7 @@ class Connection:
         return ClientDisconnected(event["code"], event["reason"])
 
     async def close(self, code: int, reason: str) -> None:
-        """Begin to close (the responder's part)."""
+        """Begin to close."""
         if self.phase is not Phase.OPEN:
             raise self._disconnected()
         self._close(code, reason)
@@ -379,10 +262,14 @@ class Connection:
             # answer with a reset, which overtakes the close frame.
             self.writer.finish(self.transport.send_eof)
         else:
-            self.writer.finish(self.transport.finish)
+            self.writer.finish(self._finish)
         self._end(close.code, close.reason)
 
-    async def _conclude(self) -> None:
+    def _finish(self) -> None:
+        """Do the last thing, once both sides have said that it is over."""
+        self.transport.finish()
+
+    async def conclude(self) -> None:
         """Read on until the peer, too, is done; caretaker has the deadline for it."""
         while self._stand_in is not None:
             await self._stand_in.dismiss()
@@ -396,16 +283,14 @@ class Connection:
         protocol = self._protocol
         while protocol is not None and (event := protocol.next_event()) is not None:
             if type(event) is Close:
-                self.writer.finish(self.transport.finish)
+                self.writer.finish(self._finish)
 
     # -- What caretaker does about it ----------------------------------------------------
 
-    def expire(self) -> None:
-        """Refuse: the opening took too long."""
-        if self.phase is Phase.REQUEST:
-            self._refuse(Refusal(408, "Expected the request sooner"))
-        else:
-            self._refuse(Refusal(503, "The application did not answer in time"))
+    def meet_deadline(self, elapsed: float) -> None:
+        """Do what is due after so many seconds in this phase."""
+        if self.phase is Phase.CLOSING and is_over(elapsed, self._config.close_timeout):
+            self.transport.close()
 
     def ping(self) -> None:
         """Ask the peer for a sign of life."""
@@ -419,17 +304,8 @@ class Connection:
 
     def shut_down(self, code: int, reason: str) -> None:
         """Begin to close, whatever the application is at."""
-        if self.phase is Phase.REQUEST:
-            self._end(code, reason)
-            self.transport.close()
-        elif self.phase is Phase.ANSWER:
-            self._refuse(Refusal(503, "The server is shutting down"), code)
-        elif self.phase is Phase.OPEN:
+        if self.phase is Phase.OPEN:
             self._close(code, reason)
-
-    def cancel(self) -> None:
-        """Cancel the application."""
-        self._scope.cancel()
 
     def send_stand_in(self) -> None:
         """Let another task read, while the application is busy elsewhere; for a while."""
@@ -496,12 +372,10 @@ class _Outlet:
         await self._connection.writer.wait_drained()
 
 
+def is_over(elapsed: float, timeout: float | None) -> bool:
+    """Tell whether a timeout has elapsed; None never has."""
+    return timeout is not None and elapsed >= timeout
+
+
 def _size(event: Message) -> int:
     return len(event.get("text") or event.get("bytes") or "")
-
-
-def _is_disconnect(error: Exception) -> bool:
-    """Tell whether this is the peer's leaving, which an application may let pass."""
-    if isinstance(error, ExceptionGroup):
-        return all(_is_disconnect(inner) for inner in error.exceptions)
-    return isinstance(error, ClientDisconnected | WebSocketDisconnect)

@@ -20,9 +20,9 @@ from hubbub._tasks import create_task_group
 from hubbub.ws_bridge.access import log_access
 from hubbub.ws_bridge.caretaker import Caretaker
 from hubbub.ws_bridge.config import Config
-from hubbub.ws_bridge.connection import Connection
 from hubbub.ws_bridge.lifespan import Lifespan
 from hubbub.ws_bridge.listeners import accept, close_all, open_sockets
+from hubbub.ws_bridge.server_connection import ServerConnection
 from hubbub.ws_bridge.streams import SocketStream
 from hubbub.ws_bridge.transport import SocketTransport, StreamTransport
 
@@ -284,7 +284,7 @@ async def _serve_transport(
 ) -> None:
     limit = caretaker.config.max_connections
     full = limit is not None and len(caretaker) >= limit
-    connection = Connection(app, transport, caretaker.config, caretaker)
+    connection = ServerConnection(app, transport, caretaker.config, caretaker)
     caretaker.admit(connection)
     began = anyio.current_time()
     try:
