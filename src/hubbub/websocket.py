@@ -151,7 +151,7 @@ class WebSocket:
         self._session: AbstractAsyncContextManager[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<WebSocket {self.path} {self._connection_state.name}>"
+        return f"<{type(self).__name__} {self.path} {self._connection_state.name}>"
 
     # -- What the scope says ------------------------------------------------------------
 

@@ -127,13 +127,19 @@ class ClientHandshake:
                 elif isinstance(event, h11.Data):
                     self._body += bytes(event.data)
                     if len(self._body) > _MAX_SIZE:
-                        raise self._refused()
+                        raise self.refusal()
                 else:
-                    raise self._refused()
+                    raise self.refusal()
         except h11.RemoteProtocolError as error:
-            raise self._refused(str(error)) from error
+            raise self.refusal(str(error)) from error
 
-    def _refused(self, why: str = "") -> HandshakeError:
+    @property
+    def is_refused(self) -> bool:
+        """Whether the answer is not 101; its body may still be coming."""
+        return self._response is not None
+
+    def refusal(self, why: str = "") -> HandshakeError:
+        """Make an error of what has come of a refusal so far."""
         response = self._response
         if response is None:
             return HandshakeError(f"Expected an HTTP response: {why}")

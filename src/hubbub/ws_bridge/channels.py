@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
     from hubbub.types import Data, Message, Receive, Send
 
-__all__ = ("Events", "Responder", "create_ws_receive", "create_ws_send")
+__all__ = (
+    "Events",
+    "Responder",
+    "Sender",
+    "create_client_send",
+    "create_ws_receive",
+    "create_ws_send",
+)
 
 
 class Events(Protocol):
@@ -30,22 +37,26 @@ class Events(Protocol):
         ...
 
 
-class Responder(Protocol):
-    """What carries out an application's answers; each is called in a valid order only.
+class Sender(Protocol):
+    """What carries out what is sent on an open connection.
 
     Each raises ``ClientDisconnected`` when the peer is gone.
     """
-
-    async def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Accept the connection; ``ValueError`` if a header may not stand in the answer."""
-        ...
 
     async def send(self, data: Data) -> None:
         """Send a message, whole; when cancelled, whole or not at all."""
         ...
 
     async def close(self, code: int, reason: str) -> None:
-        """Close an accepted connection."""
+        """Close the connection."""
+        ...
+
+
+class Responder(Sender, Protocol):
+    """What carries out an application's answers, too; each is called in a valid order only."""
+
+    async def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Accept the connection; ``ValueError`` if a header may not stand in the answer."""
         ...
 
     async def start_response(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -100,6 +111,22 @@ def create_ws_send(responder: Responder, subprotocols: Sequence[str] = ()) -> Se
         subprotocols: those that the peer offers, of which one may be accepted.
     """
     return _Answers(responder, subprotocols)
+
+
+def create_client_send(connection: Sender) -> Send:
+    """Make the ``send`` of a connection that a client has opened.
+
+    Args:
+        connection: what carries the events out.
+    """
+
+    async def send(message: Message) -> None:
+        if message["type"] == "websocket.close":
+            await connection.close(message["code"], message["reason"])
+        else:
+            await connection.send(_read_data(message))
+
+    return send
 
 
 class _Order(Enum):

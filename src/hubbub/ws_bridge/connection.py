@@ -67,6 +67,7 @@ class Connection:
         "_disconnect",
         "_helper",
         "_inbox",
+        "_left_alone",
         "_more",
         "_protocol",
         "_sends",
@@ -92,6 +93,7 @@ class Connection:
         self._disconnect: Message | None = None  # the event, once the end is known
         self._inbox: deque[Message] | None = None  # what the stand-in has read
         self._stand_in: _StandIn | None = None
+        self._left_alone: anyio.Event | None = None  # by a receive that is over
         self._more = False  # whether the last chunk was full, so that there is likely more
         self._sends = 0
 
@@ -132,6 +134,8 @@ class Connection:
                 event = self._next_event()
         finally:
             self.reading = False
+            if self._left_alone is not None:
+                self._left_alone.set()
         return event
 
     def _next_event(self) -> Message | None:
@@ -273,6 +277,9 @@ class Connection:
         """Read on until the peer, too, is done; caretaker has the deadline for it."""
         while self._stand_in is not None:
             await self._stand_in.dismiss()
+        while self.reading:  # a task that has survived the application's end
+            self._left_alone = anyio.Event()
+            await self._left_alone.wait()
         self.reading = True
         while not self.transport.closed:
             self._discard()

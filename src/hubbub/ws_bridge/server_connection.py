@@ -80,6 +80,7 @@ class ServerConnection(Connection):
         self._take_in(self.transport.try_receive())  # by now it is often there
         while self.phase is Phase.REQUEST:
             await self._read()
+        self.reading = False
 
     def _open(self, data: bytes) -> None:
         """Feed the opening; decide what it says."""
@@ -104,7 +105,6 @@ class ServerConnection(Connection):
     async def _call(self, state: Mapping[str, Any] | None) -> None:
         """Call the application, and end what it leaves unfinished."""
         scope = self._build_scope(state)
-        self.reading = False
         code = _INTERNAL_ERROR
         try:
             with self._scope:

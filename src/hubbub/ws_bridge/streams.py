@@ -1,6 +1,7 @@
 """SocketStream: a socket as a stream of anyio's, for TLS to be put upon.
 
-It owns no policy and no protocol. Used by server, where a configuration asks for TLS.
+It owns no policy and no protocol. Used by server, where a configuration asks for TLS, and by
+the client, which shakes hands on it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ __all__ = ("SocketStream",)
 
 
 class SocketStream(ByteStream):
-    """A connected socket that nobody else reads, writes or closes."""
+    """A connected socket that nobody else reads, writes or closes.
+
+    Attributes:
+        transport: the same socket, for whoever goes on without the stream.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         """Take over a connected socket.
@@ -29,12 +34,12 @@ class SocketStream(ByteStream):
             OSError: if it is not connected, or not any more.
         """
         self._sock = sock
-        self._transport = SocketTransport(sock)
+        self.transport = SocketTransport(sock)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive what comes next; always at most a chunk of the transport's."""
-        while (data := self._transport.try_receive()) is None:
-            await self._transport.wait_readable()
+        while (data := self.transport.try_receive()) is None:
+            await self.transport.wait_readable()
         if not data:
             raise anyio.EndOfStream
         return data
@@ -43,16 +48,16 @@ class SocketStream(ByteStream):
         """Send all of it."""
         rest = memoryview(item)
         while rest:
-            await self._transport.wait_writable()
-            rest = rest[self._transport.try_send(rest) :]
+            await self.transport.wait_writable()
+            rest = rest[self.transport.try_send(rest) :]
 
     async def send_eof(self) -> None:
         """Send nothing more."""
-        self._transport.send_eof()
+        self.transport.send_eof()
 
     async def aclose(self) -> None:
         """Close the socket."""
-        self._transport.close()
+        self.transport.close()
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

@@ -1,0 +1,122 @@
+"""ClientConnection: the connection that a client has opened, with the pings it measures by.
+
+What goes for both sides is ws_bridge's Connection. Made by ClientWebSocket.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from time import perf_counter  # uvloop's clock knows milliseconds only
+from typing import TYPE_CHECKING
+
+import anyio
+
+from hubbub.ws_bridge.connection import Connection
+
+if TYPE_CHECKING:
+    from hubbub.wire.events import Pong
+    from hubbub.wire.protocol import Protocol
+    from hubbub.ws_bridge.config import Config
+    from hubbub.ws_bridge.transport import Transport
+    from hubbub.ws_bridge.writer import Helper
+
+__all__ = ("ClientConnection",)
+
+
+class ClientConnection(Connection):
+    """A connection to a server.
+
+    Attributes:
+        latency: seconds that the last ping which was answered took; None before.
+    """
+
+    __slots__ = ("_number", "_pings", "latency")
+
+    def __init__(
+        self, transport: Transport, protocol: Protocol, config: Config, helper: Helper
+    ) -> None:
+        super().__init__(transport, config, helper)
+        self.reading = False
+        self.latency: float | None = None
+        self._pings: dict[bytes, _Ping] = {}  # that are not answered, in their order
+        self._number = 0
+        self._begin(protocol)
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life."""
+        self._send_ping()
+
+    async def measure(self) -> float:
+        """Send a ping and wait for its pong.
+
+        Returns:
+            The seconds in between.
+
+        Raises:
+            ClientDisconnected: if the connection ends before.
+        """
+        if self.closed:
+            raise self._disconnected()
+        ping = self._send_ping()
+        if not self.reading:
+            self.send_stand_in()
+        await ping.over.wait()
+        if ping.seconds is None:
+            raise self._disconnected()
+        return ping.seconds
+
+    def _send_ping(self) -> _Ping:
+        assert self._protocol is not None
+        self._number += 1
+        payload = self._number.to_bytes(8, "big")
+        ping = self._pings[payload] = _Ping()
+        self.writer.write(self._protocol.send_ping(payload))
+        return ping
+
+    def _meet_pong(self, pong: Pong) -> None:
+        """Tell who waits; a pong also stands for the pings before its own (RFC 6455 §5.5.3)."""
+        if pong.payload not in self._pings:
+            return  # one that nobody asked for
+        now = perf_counter()
+        while self._pings:
+            payload = next(iter(self._pings))
+            ping = self._pings.pop(payload)
+            ping.seconds = self.latency = now - ping.sent
+            ping.over.set()
+            if payload == pong.payload:
+                break
+
+    def _end(self, code: int, reason: str) -> None:
+        super()._end(code, reason)
+        for ping in self._pings.values():
+            ping.over.set()
+        self._pings.clear()
+
+    def _finish(self) -> None:
+        """Leave the socket to the server, which closes it first (RFC 6455 §7.1.1)."""
+
+    async def part(self) -> None:
+        """See it to its end, once a close frame is out or in; within ``close_timeout``.
+
+        Cancelled, what was sent is still let go, but the peer is not waited for.
+        """
+        timeout = self._config.close_timeout
+        try:
+            with anyio.move_on_after(timeout):
+                await self.conclude()
+        except anyio.get_cancelled_exc_class():
+            if self.writer.is_idle:
+                with anyio.move_on_after(timeout, shield=True), suppress(anyio.ClosedResourceError):
+                    await self.transport.wait_writable()
+            raise
+
+
+class _Ping:
+    """One ping, and how long its pong took."""
+
+    __slots__ = ("over", "seconds", "sent")
+
+    def __init__(self) -> None:
+        self.sent = perf_counter()
+        self.over = anyio.Event()
+        self.seconds: float | None = None
