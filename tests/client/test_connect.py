@@ -10,6 +10,7 @@ import pytest
 from hubbub import App, Hub, WebSocket, WebSocketDisconnect, WebSocketState
 from hubbub.client import connect
 from tests.client.servers import CLOSE, PING, PONG, TEXT, Server, hosted, scripted
+from tests.peer import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -297,6 +298,21 @@ async def test_a_pong_answers_all_pings_before_it(link: str) -> None:
             await anyio.wait_all_tasks_blocked()
     assert len(answered) == 2
     assert [error.code for error in unanswered] == [4000]
+
+
+async def test_a_ping_after_an_end_that_nobody_has_received(link: str) -> None:
+    async def script(server: Server) -> None:
+        await server.open()
+        await server.say(CLOSE, b"\x0f\xa0")
+        await server.hear()
+
+    async with scripted(link, script) as to, to(ping_interval=0.1) as ws:
+        outlet = ws.outlet
+        assert outlet is not None
+        await eventually(lambda: outlet.closed)
+        with pytest.raises(WebSocketDisconnect) as raised:
+            await ws.ping()
+        assert raised.value.code == ws.close_code == 4000
 
 
 async def test_a_server_that_is_silent_is_given_up(link: str) -> None:

@@ -119,6 +119,14 @@ async def test_what_is_no_answer(link: str, answer: bytes) -> None:
         assert "Expected" in str(await refusal(to, open_timeout=30))
 
 
+async def test_a_server_that_hangs_up_at_once(link: str) -> None:
+    async def script(server: Server) -> None:
+        pass
+
+    async with scripted(link, script) as to:
+        assert "Expected an HTTP response" in str(await refusal(to, open_timeout=30))
+
+
 @pytest.mark.parametrize("line", [b"X-More: and more\r\n", b"x"])
 async def test_headers_without_end(link: str, line: bytes) -> None:
     async def script(server: Server) -> None:

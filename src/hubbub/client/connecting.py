@@ -40,7 +40,7 @@ _MAX_REDIRECTS: Final = 10
 _BODY_TIMEOUT: Final = 2.0  # seconds, for the body of a refusal: its status is known by then
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _SECRETS: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
-_USER_AGENT: Final = (b"user-agent", b"hubbub")
+_USER_AGENT: Final = "hubbub"
 
 
 class ConnectOptions(TypedDict, total=False):
@@ -123,6 +123,10 @@ class connect:
         self._headers = encode_headers(headers or ())
         if origin is not None:
             self._headers += encode_headers({"Origin": origin})
+        defaults = {"Authorization": self._target.authorization, "User-Agent": _USER_AGENT}
+        for name, value in encode_headers({k: v for k, v in defaults.items() if v is not None}):
+            if all(name != given for given, _ in self._headers):
+                self._headers.append((name, value))
         self._ssl = ssl
         self._proxy = proxy
         self._local_address = local_address
@@ -187,13 +191,9 @@ class connect:
         return self._proxy or None
 
     def _handshake(self, target: Target) -> ClientHandshake:
-        headers = list(self._headers)
-        if target.authorization is not None:
-            headers.append((b"authorization", target.authorization.encode()))
+        headers = self._headers
         if target.origin != self._target.origin:
             headers = [(name, value) for name, value in headers if name not in _SECRETS]
-        if not any(name == b"user-agent" for name, _ in headers):
-            headers.append(_USER_AGENT)
         return ClientHandshake(
             target.authority,
             target.resource,
@@ -225,7 +225,7 @@ async def _shake_hands(stream: ByteStream, handshake: ClientHandshake) -> Upgrad
             while True:
                 handshake.receive_data(await _receive(stream))  # raises at the end of the body
     except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-        raise HandshakeError("Expected an HTTP response: the connection was lost") from error
+        raise handshake.refusal("the connection was lost") from error
     raise handshake.refusal()
 
 

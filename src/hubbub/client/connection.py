@@ -78,13 +78,10 @@ class ClientConnection(Connection):
         if pong.payload not in self._pings:
             return  # one that nobody asked for
         now = perf_counter()
-        while self._pings:
-            payload = next(iter(self._pings))
+        for payload in [number for number in self._pings if number <= pong.payload]:
             ping = self._pings.pop(payload)
             ping.seconds = self.latency = now - ping.sent
             ping.over.set()
-            if payload == pong.payload:
-                break
 
     def _end(self, code: int, reason: str) -> None:
         super()._end(code, reason)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 from yarl import URL
 
 if TYPE_CHECKING:
@@ -64,6 +65,6 @@ async def connect_through(proxy: str, target: Target, local: tuple[str, int] | N
         stream = await Proxy.from_url(str(url), rdns=True).connect(
             target.host, target.port, timeout=math.inf, **options
         )
-    except ProxyError as error:
-        raise ConnectionError(f"The proxy {url.host} refused: {error}") from error
+    except (ProxyError, anyio.BrokenResourceError) as error:
+        raise ConnectionError(f"The proxy {url.host} does not let us through: {error}") from error
     return stream.anyio_stream

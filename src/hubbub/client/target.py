@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote, unquote
 
 from yarl import URL
 
@@ -75,18 +76,18 @@ def parse_target(url: str | URL) -> Target:
 
 
 def _parse_unix(url: URL) -> Target:
-    path, _, resource = url.path.partition(":")
+    path, _, resource = url.raw_path.partition(":")
     if url.raw_host or not path.startswith("/"):
         raise ValueError(f"Expected ws+unix:///path/of.sock:/path, got {url}")
-    inner = URL.build(path=resource or "/", query_string=url.query_string)
+    query = f"?{url.raw_query_string}" if url.raw_query_string else ""
     return Target(
         url=url,
         secure=False,
         host="localhost",
         port=80,
-        path=path,
+        path=unquote(path),
         authority="localhost",
-        resource=inner.raw_path_qs,
+        resource=(resource or "/") + query,
     )
 
 
@@ -110,4 +111,4 @@ def follow_redirect(target: Target, location: str) -> Target:
         return parse_target(url.with_scheme(scheme))
     if url.authority != base.authority:
         raise ValueError(f"Expected a redirect within {target.path}, got {location!r}")
-    return parse_target(f"{_UNIX}://{target.path}:{url.path_qs}")
+    return parse_target(f"{_UNIX}://{quote(target.path)}:{url.raw_path_qs}")

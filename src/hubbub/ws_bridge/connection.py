@@ -158,7 +158,8 @@ class Connection:
             elif type(event) is Close:
                 self._meet_close(protocol, event)
                 return self._disconnect
-            elif type(event) is Pong:
+            else:
+                assert type(event) is Pong
                 self._meet_pong(event)
 
     def _meet_pong(self, pong: Pong) -> None:
