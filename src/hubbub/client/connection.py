@@ -102,7 +102,7 @@ class ClientConnection(Connection):
             with anyio.move_on_after(timeout):
                 await self.conclude()
         except anyio.get_cancelled_exc_class():
-            if self.writer.is_idle:
+            if not self.writer.draining:
                 with anyio.move_on_after(timeout, shield=True), suppress(anyio.ClosedResourceError):
                     await self.transport.wait_writable()
             raise
