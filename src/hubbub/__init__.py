@@ -5,6 +5,7 @@ The front door: what an application needs, and nothing else. The rest is a modul
 
 from hubbub.app import App as App
 from hubbub.client import connect as connect
+from hubbub.client import reconnecting as reconnecting
 from hubbub.exceptions import DecodeError as DecodeError
 from hubbub.exceptions import HubbubError as HubbubError
 from hubbub.exceptions import MessageTooBig as MessageTooBig

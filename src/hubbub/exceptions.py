@@ -25,6 +25,7 @@ __all__ = (
     "HubbubError",
     "MessageTooBig",
     "WebSocketDisconnect",
+    "is_disconnect",
 )
 
 
@@ -99,3 +100,10 @@ class MessageTooBig(HubbubError):
 
 class DecodeError(HubbubError, ValueError):
     """A message cannot be decoded: it is not what its marker or its sender says."""
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Tell whether an error, or each of a group of them, says that a peer has gone."""
+    if isinstance(error, ExceptionGroup):
+        return all(map(is_disconnect, error.exceptions))
+    return isinstance(error, ClientDisconnected | WebSocketDisconnect)

@@ -157,13 +157,17 @@ class connect:
         assert self._ws is not None
         return await self._ws.__aexit__(exc_type, exc, traceback)
 
-    async def open(self) -> ClientWebSocket:
-        """Open a WebSocket that is still to be entered, with ``async with``."""
+    async def open(self, *, expendable: bool = False) -> ClientWebSocket:
+        """Open a WebSocket that is still to be entered, with ``async with``.
+
+        Args:
+            expendable: whether its block ends quietly when the server has gone.
+        """
         with anyio.move_on_after(self._open_timeout):
-            return await self._open()
+            return ClientWebSocket(await self._open(), self._config, expendable=expendable)
         raise TimeoutError(f"{self._target.url} did not open within {self._open_timeout} seconds")
 
-    async def _open(self) -> ClientWebSocket:
+    async def _open(self) -> Opened:
         target = self._target
         for _ in range(_MAX_REDIRECTS):
             try:
@@ -172,7 +176,7 @@ class connect:
                 target = self._follow(target, refusal)
         return await self._open_at(target)
 
-    async def _open_at(self, target: Target) -> ClientWebSocket:
+    async def _open_at(self, target: Target) -> Opened:
         stream = self._stream or await dial(
             target, proxy=self._find_proxy(target), local=self._local_address
         )
@@ -183,7 +187,7 @@ class connect:
         except BaseException:
             await anyio.aclose_forcefully(stream)
             raise
-        return ClientWebSocket(Opened(stream, target, self._subprotocols, response), self._config)
+        return Opened(stream, target, self._subprotocols, response)
 
     def _find_proxy(self, target: Target) -> str | None:
         if self._proxy is True:

@@ -15,7 +15,7 @@ import anyio
 
 from hubbub._tasks import create_task_group
 from hubbub.client.connection import ClientConnection
-from hubbub.exceptions import ClientDisconnected
+from hubbub.exceptions import ClientDisconnected, WebSocketDisconnect, is_disconnect
 from hubbub.prepared import OUTLET
 from hubbub.websocket import WebSocket, WebSocketState
 from hubbub.wire.frames import Role
@@ -67,18 +67,20 @@ class ClientWebSocket(WebSocket):
     and a ``Hub`` takes it as any other.
     """
 
-    __slots__ = ("_config", "_connection", "_opened")
+    __slots__ = ("_config", "_connection", "_expendable", "_opened")
 
-    def __init__(self, opened: Opened, config: Config) -> None:
+    def __init__(self, opened: Opened, config: Config, *, expendable: bool = False) -> None:
         """Make a WebSocket of what a handshake has opened.
 
         Args:
             opened: the result of the handshake.
             config: the limits; those for an opening are past.
+            expendable: whether the block ends quietly when the server has gone.
         """
         super().__init__(_build_scope(opened), _not_entered, _not_entered)
         self._opened = opened
         self._config = config
+        self._expendable = expendable
         self._connection: ClientConnection | None = None
         self._url = opened.target.url
 
@@ -99,7 +101,8 @@ class ClientWebSocket(WebSocket):
                 yield
             except BaseException as raised:
                 error = raised
-                raise
+                if not (self._expendable and self.loss and is_disconnect(raised)):
+                    raise
             finally:
                 try:
                     await self._leave(error)
@@ -132,6 +135,18 @@ class ClientWebSocket(WebSocket):
         self._connection_state = WebSocketState.CONNECTED
         return connection
 
+    async def abandon(self) -> None:
+        """Let go what was opened, if it was never entered."""
+        if not self._entered:
+            self._entered = True
+            await anyio.aclose_forcefully(self._opened.stream)
+
+    @property
+    def loss(self) -> WebSocketDisconnect | None:
+        """How the server has ended the connection; None when it has not."""
+        over = self._connection_state is WebSocketState.DISCONNECTED
+        return self._disconnected() if over and not self._ended_here else None
+
     @property
     def latency(self) -> float | None:
         """Seconds that the last ping which was answered took, there and back; None before."""
@@ -154,6 +169,13 @@ class ClientWebSocket(WebSocket):
         except ClientDisconnected as error:
             self._end(error.code, error.reason)
             raise self._disconnected() from error
+
+    def _require_connected(self, action: str) -> None:
+        if self._connection_state is WebSocketState.CONNECTING:
+            raise RuntimeError(
+                f"Cannot {action}: connection in CONNECTING state; use it inside `async with`"
+            )
+        super()._require_connected(action)
 
 
 def _build_scope(opened: Opened) -> Scope:

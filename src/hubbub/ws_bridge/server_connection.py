@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from hubbub.close_codes import ABNORMAL
-from hubbub.exceptions import ClientDisconnected, WebSocketDisconnect
+from hubbub.exceptions import is_disconnect
 from hubbub.prepared import OUTLET
 from hubbub.wire.handshake import Refusal, UpgradeRequest
 from hubbub.ws_bridge.channels import create_ws_receive, create_ws_send
@@ -115,7 +115,7 @@ class ServerConnection(Connection):
                 _logger.error("The application returned without an answer to %s", scope["path"])
             code = 1000
         except Exception as error:  # the border to the application
-            if not _is_disconnect(error):
+            if not is_disconnect(error):
                 _logger.exception("The application failed on %s", scope["path"])
         if self.phase is Phase.ANSWER:
             self._refuse(Refusal(500, "Internal server error"))
@@ -192,10 +192,3 @@ class ServerConnection(Connection):
             self._refuse(Refusal(503, "The server is shutting down"), code)
         else:
             super().shut_down(code, reason)
-
-
-def _is_disconnect(error: Exception) -> bool:
-    """Tell whether this is the peer's leaving, which an application may let pass."""
-    if isinstance(error, ExceptionGroup):
-        return all(_is_disconnect(inner) for inner in error.exceptions)
-    return isinstance(error, ClientDisconnected | WebSocketDisconnect)
