@@ -108,7 +108,7 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def autobahn(session: nox.Session) -> None:
-    """The Autobahn testsuite against the server: a sample, or with `-- --all` all of it."""
+    """The Autobahn testsuite against server and client: a sample, or with `-- --all` all of it."""
     python = shutil.which("python2.7")
     if python is None:
         lacks(session, "Python 2.7")

@@ -1,4 +1,4 @@
-"""The public Autobahn testsuite against the server, as strictly as it can be, on every loop.
+"""The public Autobahn testsuite against server and client, as strictly as it can be, on every loop.
 
     python -m tests.autobahn PYTHON SUITE [--all]
 
@@ -15,11 +15,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BACKENDS: Final = ("asyncio", "uvloop", "trio")
 
@@ -51,6 +55,8 @@ from autobahntestsuite.wstest import run
 run()
 """
 
+_WEB: Final = ("--webport", "0")  # where a fuzzing server shows its pages: anywhere
+
 
 Findings: TypeAlias = dict[str, dict[str, Any]]
 """What was found, for each case."""
@@ -63,19 +69,27 @@ class Suite:
     python: str
     directory: Path
 
-    def run(self, mode: str, selection: Selection, **spec: Any) -> Findings:
-        """Run it until it ends."""
+    def run(
+        self,
+        mode: str,
+        selection: Selection,
+        work: Callable[[subprocess.Popen[bytes]], None],
+        **spec: Any,
+    ) -> Findings:
+        """Run it while somebody works with it, or waits for it."""
         with tempfile.TemporaryDirectory() as out:
             path = Path(out, "spec.json")
             spec |= {"outdir": out, "exclude-cases": [], "exclude-agent-cases": {}}
             path.write_text(json.dumps({"cases": selection.cases, **spec}))
-            subprocess.run(
-                [self.python, "-c", _WSTEST, self.directory, "--mode", mode, "--spec", path],
+            with subprocess.Popen(
+                [self.python, "-c", _WSTEST, self.directory, *_WEB, "--mode", mode, "--spec", path],
                 cwd=out,
                 stdout=subprocess.DEVNULL,
-                check=True,
-                timeout=selection.timeout,
-            )
+            ) as process:
+                try:
+                    work(process)
+                finally:
+                    process.terminate()
             [found] = json.loads(Path(out, "index.json").read_text()).values()
         assert isinstance(found, dict)
         return found
@@ -90,11 +104,41 @@ def test_server(suite: Suite, backend: str, selection: Selection) -> Findings:
             [sys.executable, "-m", *command, "--backend", backend, "--fd", str(fd)], pass_fds=[fd]
         )
         url = f"ws://127.0.0.1:{listener.getsockname()[1]}"
+
+    def wait(process: subprocess.Popen[bytes]) -> None:
+        process.wait(selection.timeout)
+
     try:
-        return suite.run("fuzzingclient", selection, servers=[{"agent": backend, "url": url}])
+        return suite.run("fuzzingclient", selection, wait, servers=[{"agent": backend, "url": url}])
     finally:
         server.terminate()
         server.wait()
+
+
+def test_client(suite: Suite, backend: str, selection: Selection) -> Findings:
+    """Let the testsuite be the server of a client."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        address = sock.getsockname()  # free from now on
+    url = f"ws://127.0.0.1:{address[1]}"
+
+    def talk(process: subprocess.Popen[bytes]) -> None:
+        wait_for(address)
+        command = ["tests.autobahn.client", url, backend]
+        subprocess.run([sys.executable, "-m", *command], check=True, timeout=selection.timeout)
+
+    return suite.run("fuzzingserver", selection, talk, url=url)
+
+
+def wait_for(address: tuple[str, int]) -> None:
+    """Wait until somebody listens; for half a minute at most."""
+    for _ in range(300):
+        try:
+            socket.create_connection(address, timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError(address)
 
 
 def find_faults(found: Findings, expected: int) -> list[str]:
@@ -118,14 +162,18 @@ def main() -> int:
     suite = Suite(arguments.python, arguments.suite.resolve())
     selection = ALL if arguments.all else SAMPLE
     failed = False
-    with ThreadPoolExecutor() as threads:
-        runs = [threads.submit(test_server, suite, backend, selection) for backend in BACKENDS]
-        for backend, run in zip(BACKENDS, runs, strict=True):
+    with ThreadPoolExecutor(len(BACKENDS)) as threads:
+        runs = {
+            f"{side} on {backend}": threads.submit(test, suite, backend, selection)
+            for side, test in (("server", test_server), ("client", test_client))
+            for backend in BACKENDS
+        }
+        for name, run in runs.items():
             found = run.result()
-            print(backend, dict(Counter(result["behavior"] for result in found.values())))
+            print(name, dict(Counter(result["behavior"] for result in found.values())))
             for fault in find_faults(found, selection.number):
                 failed = True
-                print(backend, fault)
+                print(name, fault)
     return failed
 
 
