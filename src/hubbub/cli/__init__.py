@@ -1,4 +1,4 @@
-"""The command line: ``hubbub serve``, ``hubbub demo``.
+"""The command line: ``hubbub serve``, ``hubbub connect``, ``hubbub demo``.
 
 The commands are put together here, each of which has a file of its own: what it asks on a
 terminal, and what it answers there. What it does lives where it belongs, and is imported when
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import hubbub
-from hubbub.cli import demo, serve
+from hubbub.cli import connect, demo, serve
 
 __all__ = ("app",)
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a server's tracebacks are read in logs
 )
 app.command()(serve.serve)
+app.command()(connect.connect)
 app.command()(demo.demo)
 
 
