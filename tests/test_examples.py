@@ -14,6 +14,7 @@ import pytest
 from trio_websocket import open_websocket_url
 
 from tests.peer import Peer, call, eventually, running
+from tests.ws_bridge.peers import served
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -223,4 +224,25 @@ async def test_trio_websocket() -> None:
             assert await bob.get_message() == "hi"
             await bob.send_message(b"ho")
             assert await ann.get_message() == b"ho"
+        tasks.cancel_scope.cancel()
+
+
+async def test_client(capsys: pytest.CaptureFixture[str]) -> None:
+    server, client = load("02_chat"), load("08_client")
+    printed = ""
+
+    async def hear(text: str) -> None:
+        nonlocal printed
+        while text not in printed:
+            await anyio.lowlevel.checkpoint()
+            printed += capsys.readouterr().out
+
+    async with anyio.create_task_group() as tasks:
+        with anyio.fail_after(20):
+            async with served(server.app) as (host, port):
+                tasks.start_soon(client.main, f"ws://{host}:{port}/chat")
+                await hear("there and back: ")
+                assert "in the room: passer-by\n" in printed
+                await hear("joined {'room': 'lobby', 'nick': 'listener'")
+            await hear("lost (")
         tasks.cancel_scope.cancel()

@@ -6,13 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from hubbub import App, Hub
 from tests.peer import Peer, eventually, running
+from tests.ws_bridge.peers import served
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-PROGRAM, MOUNTED = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PROGRAM, MOUNTED, CLIENT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture
@@ -44,3 +46,27 @@ async def test_mounted_in_starlette(program: dict[str, Any]) -> None:
     async with program["lifespan"](program["site"]), running(program["site"], peer):
         await eventually(lambda: program["hub"].connections)
         peer.leave()
+
+
+async def test_the_client(program: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(CLIENT.replace("…", "x"), "README.md", "exec"), program)
+    printed = ""
+
+    async def hear(text: str) -> None:
+        nonlocal printed
+        while text not in printed:
+            await anyio.lowlevel.checkpoint()
+            printed += capsys.readouterr().out
+
+    hub = program["hub"]
+    async with served(program["app"]) as (host, port), anyio.create_task_group() as tasks:
+        assert await program["ask"](f"ws://{host}:{port}/echo") == "hi"
+        tasks.start_soon(program["follow"], f"ws://{host}:{port}/chat")
+        with anyio.fail_after(20):
+            for text in ("one", "two"):  # on two connections
+                await eventually(lambda: hub.connections)
+                await hub.broadcast("lobby", text)
+                await hear(text)
+                await hub.connections[0].socket.disconnect(1012, "")
+                await eventually(lambda: not hub.connections)
+        tasks.cancel_scope.cancel()
