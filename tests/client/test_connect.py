@@ -300,6 +300,14 @@ async def test_a_pong_answers_all_pings_before_it(link: str) -> None:
     assert [error.code for error in unanswered] == [4000]
 
 
+async def test_a_ping_that_is_cancelled(link: str) -> None:
+    async with hosted(link, App({"/": echo})) as to, to() as ws:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await ws.ping()
+        assert await ws.ping() > 0
+
+
 async def test_a_ping_after_an_end_that_nobody_has_received(link: str) -> None:
     async def script(server: Server) -> None:
         await server.open()

@@ -168,6 +168,20 @@ async def test_a_server_that_never_answers(link: str) -> None:
 # -- The frames -----------------------------------------------------------------------
 
 
+async def test_an_answer_in_http_1_0(link: str) -> None:
+    async def script(server: Server) -> None:
+        await server.read_request()
+        fields = {**UPGRADE, "Sec-WebSocket-Accept": server.accept_key()}
+        lines = "".join(f"{name}: {text}\r\n" for name, text in fields.items())
+        await server.stream.send(f"HTTP/1.0 101 Switching Protocols\r\n{lines}\r\n".encode())
+        await server.rest()
+
+    async with scripted(link, script) as to:
+        error = await refusal(to)
+        assert error.status == 101
+        assert "Expected HTTP/1.1, got 1.0" in str(error)
+
+
 async def test_frames_in_the_segment_of_the_answer_are_not_lost(link: str) -> None:
     async def script(server: Server) -> None:
         await server.open(b"".join(frame(TEXT, word, key=None) for word in (b"at", b"once")))

@@ -177,9 +177,10 @@ class connect:
         return await self._open_at(target)
 
     async def _open_at(self, target: Target) -> Opened:
-        stream = self._stream or await dial(
-            target, proxy=self._find_proxy(target), local=self._local_address
-        )
+        stream = self._stream
+        if stream is None:
+            proxy = self._find_proxy(target)
+            stream = await dial(target, proxy=proxy, local=self._local_address)
         if target.secure:
             stream = await secure_stream(stream, target, self._ssl)
         try:

@@ -60,7 +60,10 @@ class ClientConnection(Connection):
         ping = self._send_ping()
         if not self.reading:
             self.send_stand_in()
-        await ping.over.wait()
+        try:
+            await ping.over.wait()
+        finally:
+            self._pings.pop(ping.payload, None)
         if ping.seconds is None:
             raise self._disconnected()
         return ping.seconds
@@ -69,7 +72,7 @@ class ClientConnection(Connection):
         assert self._protocol is not None
         self._number += 1
         payload = self._number.to_bytes(8, "big")
-        ping = self._pings[payload] = _Ping()
+        ping = self._pings[payload] = _Ping(payload)
         self.writer.write(self._protocol.send_ping(payload))
         return ping
 
@@ -111,9 +114,10 @@ class ClientConnection(Connection):
 class _Ping:
     """One ping, and how long its pong took."""
 
-    __slots__ = ("over", "seconds", "sent")
+    __slots__ = ("over", "payload", "seconds", "sent")
 
-    def __init__(self) -> None:
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
         self.sent = perf_counter()
         self.over = anyio.Event()
         self.seconds: float | None = None

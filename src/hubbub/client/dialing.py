@@ -127,7 +127,7 @@ async def _connect_socket(family: int, address: Any, local: LocalAddress | None)
 
 
 async def _reach(sock: socket.socket, address: Any) -> None:
-    with suppress(BlockingIOError):
+    with suppress(BlockingIOError, InterruptedError):
         sock.connect(address)
     await anyio.wait_writable(sock)
     error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -153,14 +153,16 @@ class ClientHandshake:
     def _check_response(self, response: h11.InformationalResponse) -> UpgradeResponse:
         headers = list(response.headers)
         try:
-            return self._read_response(headers)
+            return self._read_response(headers, response.http_version)
         except ValueError as error:
             raise HandshakeError(
                 f"Expected a valid response 101: {error}", status=101, headers=headers
             ) from error
 
-    def _read_response(self, headers: Headers) -> UpgradeResponse:
+    def _read_response(self, headers: Headers, http_version: bytes) -> UpgradeResponse:
         """Check what RFC 6455 §4.1 has a client check, in its order."""
+        if http_version < b"1.1":
+            raise ValueError(f"Expected HTTP/1.1, got {http_version.decode()}")
         if len(headers) > _MAX_HEADERS:
             raise ValueError(f"Expected at most {_MAX_HEADERS} header fields, got {len(headers)}")
         upgrade = field_values(headers, b"upgrade")
