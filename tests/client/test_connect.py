@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from hubbub import App, Hub, WebSocket, WebSocketDisconnect, WebSocketState
-from hubbub.client import connect
+from hubbub.client import ConnectOptions, connect
 from tests.client.servers import CLOSE, PING, PONG, TEXT, Server, hosted, scripted
 from tests.peer import eventually
 
@@ -300,6 +301,20 @@ async def test_a_pong_answers_all_pings_before_it(link: str) -> None:
     assert [error.code for error in unanswered] == [4000]
 
 
+async def test_an_end_that_nobody_has_come_upon(link: str) -> None:
+    async def script(server: Server) -> None:
+        await server.open()
+        await server.say(CLOSE, b"\x0f\xa0bye")
+        await server.hear()
+
+    async with scripted(link, script) as to:
+        async with to(ping_interval=0.1) as ws:
+            outlet = ws.outlet
+            assert outlet is not None
+            await eventually(lambda: outlet.closed)
+        assert (ws.close_code, ws.close_reason) == (4000, "bye")
+
+
 async def test_a_ping_that_is_cancelled(link: str) -> None:
     async with hosted(link, App({"/": echo})) as to, to() as ws:
         with anyio.CancelScope() as scope:
@@ -439,6 +454,10 @@ async def test_opened_and_not_entered() -> None:
         async with ws:
             await ws.send("now")
             assert await ws.receive() == "now"
+
+
+def test_the_options_are_those_of_connect() -> None:
+    assert {"url", *ConnectOptions.__annotations__} == {*signature(connect).parameters}
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from time import perf_counter  # uvloop's clock knows milliseconds only
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from hubbub.ws_bridge.connection import Connection
 
 if TYPE_CHECKING:
+    from hubbub.exceptions import ClientDisconnected
     from hubbub.wire.events import Pong
     from hubbub.wire.protocol import Protocol
     from hubbub.ws_bridge.config import Config
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from hubbub.ws_bridge.writer import Helper
 
 __all__ = ("ClientConnection",)
+
+_LAST_WORDS: Final = 1.0  # seconds for a close frame to leave, when nobody waits for its answer
 
 
 class ClientConnection(Connection):
@@ -41,6 +44,11 @@ class ClientConnection(Connection):
         self._pings: dict[bytes, _Ping] = {}  # that are not answered, in their order
         self._number = 0
         self._begin(protocol)
+
+    @property
+    def end(self) -> ClientDisconnected | None:
+        """How it has ended; None while it lasts."""
+        return self._disconnected() if self.closed else None
 
     def ping(self) -> None:
         """Ask the peer for a sign of life."""
@@ -100,14 +108,14 @@ class ClientConnection(Connection):
 
         Cancelled, what was sent is still let go, but the peer is not waited for.
         """
-        timeout = self._config.close_timeout
         try:
-            with anyio.move_on_after(timeout):
+            with anyio.move_on_after(self._config.close_timeout):
                 await self.conclude()
         except anyio.get_cancelled_exc_class():
-            if not self.writer.draining:
-                with anyio.move_on_after(timeout, shield=True), suppress(anyio.ClosedResourceError):
-                    await self.transport.wait_writable()
+            if not self.writer.draining:  # else the peer does not read, and nothing would help
+                with anyio.move_on_after(_LAST_WORDS, shield=True):
+                    with suppress(anyio.ClosedResourceError):
+                        await self.transport.wait_writable()
             raise
 
 

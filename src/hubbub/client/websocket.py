@@ -101,10 +101,12 @@ class ClientWebSocket(WebSocket):
                 yield
             except BaseException as raised:
                 error = raised
+                self._learn(connection.end)
                 if not (self._expendable and self.loss and is_disconnect(raised)):
                     raise
             finally:
                 try:
+                    self._learn(connection.end)
                     await self._leave(error)
                     await connection.part()
                 finally:
@@ -134,6 +136,11 @@ class ClientWebSocket(WebSocket):
         self._accepted_subprotocol = response.subprotocol
         self._connection_state = WebSocketState.CONNECTED
         return connection
+
+    def _learn(self, end: ClientDisconnected | None) -> None:
+        """Note an end that no receive and no send has come upon."""
+        if end is not None:
+            self._end(end.code, end.reason)
 
     async def abandon(self) -> None:
         """Let go what was opened, if it was never entered."""
