@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -117,13 +117,16 @@ async def scripted(link: str, script: Script) -> AsyncGenerator[Callable[..., co
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
 
-        async def accept() -> None:
-            with suppress(anyio.ClosedResourceError):
-                await listener.serve(run, tasks)
+        accepting = anyio.CancelScope()
 
-        async with listener:
-            tasks.start_soon(accept)
-            yield lambda path="/", **options: connect(f"ws://127.0.0.1:{port}{path}", **options)
+        async def accept() -> None:
+            with accepting:
+                async with listener:
+                    await listener.serve(run, tasks)
+
+        tasks.start_soon(accept)
+        yield lambda path="/", **options: connect(f"ws://127.0.0.1:{port}{path}", **options)
+        accepting.cancel()
 
 
 @asynccontextmanager
