@@ -46,16 +46,18 @@ def connect(
 ) -> None:
     """Talk to a WebSocket server.
 
-    On a terminal, each line is sent as a text message, and what comes is shown; /ping and
-    /close [CODE [REASON]] are commands, and a line that begins with // is sent with one /.
-    Ctrl-D ends it.
+    On a terminal, each line is sent as a text message, and what comes is
+    shown. /ping and /close [CODE [REASON]] are commands, and a line that
+    begins with // is sent with one /. Ctrl-D ends it.
 
-    In a pipe, each line of the input is a message, and each message a line of the output;
-    everything else goes to the error output. When the input has ended, it waits until nothing
-    has come for --wait seconds, so that replies are not lost.
+    In a pipe, each line of the input is a message, and each message a line
+    of the output; all the rest goes to the error output. When the input has
+    ended, it waits until nothing has come for --wait seconds, so that
+    replies are not lost.
 
-    Binary messages are shown as <N bytes> and their hexadecimal digits. The exit code is 0 if
-    the connection was ended here, or by the server with 1000 or 1001.
+    Binary messages are shown as <N bytes> and their hexadecimal digits. The
+    exit code is 0 if the connection was ended here, or by the server with
+    1000 or 1001.
     """
     import anyio
 
