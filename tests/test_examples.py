@@ -14,6 +14,7 @@ import pytest
 from trio_websocket import open_websocket_url
 
 from tests.peer import Peer, call, eventually, running
+from tests.router.client import Client
 from tests.ws_bridge.peers import served
 
 if TYPE_CHECKING:
@@ -210,6 +211,29 @@ async def test_fastapi() -> None:
         await eventually(lambda: ann.heard[1:] == ["the kettle boils"])
         ann.leave()
         bob.leave()
+
+
+async def test_router() -> None:
+    module = load("07_router")
+    ann, nobody = Client(path="/game", query_string=b"nick=ann"), Client(path="/game")
+    async with module.hub, running(module.app, ann, nobody):
+        await eventually(lambda: nobody.closed_with)
+        assert nobody.closed_with == (1008, "Say who you are")
+        ann.tell_router("say", {"text": "hi"}, id=1)
+        said = {"type": "said", "payload": {"nick": "ann", "text": "hi"}}
+        assert await ann.hear(2) == [said, {"type": "say.reply", "payload": 1, "id": 1}]
+        ann.tell_router("say", {"text": ""}, id=2)
+        assert (await ann.hear_codes(3))[-1] == "invalid_payload"
+        ann.tell_router("count", 2, id=3)
+        assert (await ann.hear_payloads(6))[3:] == [0, 1, None]
+        ann.tell_router("leave", id=4)
+        await ann.hear(7)
+        ann.tell_router("confirm.reply", payload=False, id="call-1")
+        assert (await ann.hear_codes(8))[-1] == "stayed"
+        ann.tell_router("leave", id=5)
+        await ann.hear(9)
+        ann.tell_router("confirm.reply", payload=True, id="call-2")
+        await eventually(lambda: ann.closed_with)
 
 
 @pytest.mark.parametrize("anyio_backend", [("trio", {})], ids=["trio"], indirect=True)

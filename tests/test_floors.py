@@ -44,7 +44,10 @@ def room(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-TOOLKIT = {"websocket", "outbox", "room", "hub", "senders", "sockets", "inbox", "app"}
+TOOLKIT = {
+    *("websocket", "outbox", "room", "hub", "senders", "sockets", "inbox", "app"),
+    *("router", "calls", "origins"),
+}
 WIRE = {"wire", "ws_bridge"}
 FILES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 IMPORTS = {

@@ -11,10 +11,11 @@ import pytest
 
 from hubbub import App, Hub
 from tests.peer import Peer, eventually, running
+from tests.router.client import Client
 from tests.ws_bridge.peers import served
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-PROGRAM, MOUNTED, CLIENT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PROGRAM, MOUNTED, CLIENT, TYPED = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture
@@ -70,3 +71,17 @@ async def test_the_client(program: dict[str, Any], capsys: pytest.CaptureFixture
                 await hub.connections[0].socket.disconnect(1012, "")
                 await eventually(lambda: not hub.connections)
         tasks.cancel_scope.cancel()
+
+
+async def test_typed_messages() -> None:
+    program: dict[str, Any] = {}
+    exec(compile(TYPED, "README.md", "exec"), program)
+    client = Client(path="/rpc")
+    async with running(program["app"], client):
+        client.tell_router("add", {"a": 1, "b": 2}, id=7)
+        assert await client.hear(1) == [{"type": "add.reply", "payload": 3, "id": 7}]
+        client.tell_router("wipe", id=8)
+        await client.hear(2)
+        client.tell_router("confirm.reply", payload=False, id="call-1")
+        assert (await client.hear_codes(3))[-1] == "refused"
+        client.leave()

@@ -9,6 +9,7 @@ from hubbub.client import reconnecting as reconnecting
 from hubbub.exceptions import DecodeError as DecodeError
 from hubbub.exceptions import HubbubError as HubbubError
 from hubbub.exceptions import MessageTooBig as MessageTooBig
+from hubbub.exceptions import RouterError as RouterError
 from hubbub.exceptions import WebSocketDisconnect as WebSocketDisconnect
 from hubbub.hub import Hub as Hub
 from hubbub.member import Member as Member
@@ -19,6 +20,7 @@ from hubbub.policies import DropNewest as DropNewest
 from hubbub.policies import DropOldest as DropOldest
 from hubbub.room import Delivery as Delivery
 from hubbub.room import Room as Room
+from hubbub.router import Router as Router
 from hubbub.websocket import WebSocket as WebSocket
 from hubbub.websocket import WebSocketState as WebSocketState
 

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from hubbub.datastructures import route_path_from_scope
-from hubbub.exceptions import WebSocketDisconnect
+from hubbub.exceptions import WebSocketDisconnect, is_disconnect
+from hubbub.origins import SAME_HOST, OriginCheck
 from hubbub.websocket import WebSocket, WebSocketState
 
 if TYPE_CHECKING:
+    from hubbub.origins import Origins
     from hubbub.types import Receive, Scope, Send
 
 __all__ = ("App", "Handler", "Lifespan")
@@ -52,14 +54,24 @@ class App:
     In a framework: mount it, and enter the lifespan (the hub) in the framework's own.
     """
 
-    def __init__(self, routes: Mapping[str, Handler], *, lifespan: Lifespan | None = None) -> None:
+    def __init__(
+        self,
+        routes: Mapping[str, Handler],
+        *,
+        lifespan: Lifespan | None = None,
+        origins: Origins | None = SAME_HOST,
+    ) -> None:
         """Make an application.
 
         Args:
             routes: path -> handler; a path is exact and begins with ``/``.
             lifespan: what is entered before the first connection and left after the last.
+            origins: whose pages may connect, else 403: those of the same host, or a list of
+                origins (``https://example.org``). None: everybody's, in their visitors' names.
+                Who is no browser names no origin, and may always connect.
 
         Raises:
+            TypeError: if ``origins`` is a single string.
             ValueError: if a path does not begin with ``/``.
         """
         for path in routes:
@@ -67,6 +79,7 @@ class App:
                 raise ValueError(f"Expected a path that begins with '/', got {path!r}")
         self._routes = dict(routes)
         self._lifespan = lifespan
+        self._check_origin = None if origins is None else OriginCheck(origins)
         self._state: Mapping[str, Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,13 +108,16 @@ class App:
             else:
                 for name, value in self._state.items():
                     ws.state.setdefault(name, value)
-                await handler(ws)
+                if self._check_origin is not None:
+                    await self._check_origin(ws)
+                if ws.connection_state is WebSocketState.CONNECTING:
+                    await handler(ws)
             status, code = 403, 1000
         except anyio.get_cancelled_exc_class():
             status, code = 503, 1001
             raise
         except Exception as error:
-            if not _is_disconnect(error):
+            if not is_disconnect(error):
                 _logger.exception("The handler of %s failed", ws.path)
         finally:
             with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
@@ -153,13 +169,3 @@ async def _finish(ws: WebSocket, status: int, code: int) -> None:
             await ws.close(code)
     except WebSocketDisconnect:
         pass  # it left before it was answered
-
-
-def _is_disconnect(error: Exception) -> bool:
-    """Tell whether this is the peer's leaving, which handlers may let pass.
-
-    A task group of the handler's own gives it back in a group.
-    """
-    if isinstance(error, ExceptionGroup):
-        return all(_is_disconnect(inner) for inner in error.exceptions)
-    return isinstance(error, WebSocketDisconnect)

@@ -5,6 +5,7 @@ HubbubError
 ├── ClientDisconnected     an application sent to a peer that is gone (ASGI's OSError)
 ├── HandshakeError         a server did not open the WebSocket that a client asked for
 ├── MessageTooBig          a message is larger than a bound that was set for it
+├── RouterError            an error envelope: what a message, or a request, is answered with
 └── DecodeError            a message is not what it says it is
 
 Misuse by the programmer is not here: that is a plain ``RuntimeError``, ``ValueError`` or
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 __all__ = (
     "ClientDisconnected",
@@ -24,6 +26,7 @@ __all__ = (
     "HandshakeError",
     "HubbubError",
     "MessageTooBig",
+    "RouterError",
     "WebSocketDisconnect",
     "is_disconnect",
 )
@@ -98,12 +101,37 @@ class MessageTooBig(HubbubError):
     """A message is larger than the bound that was set for it."""
 
 
+class RouterError(HubbubError):
+    """An error envelope, as an exception.
+
+    A router's handler raises it to answer its message with it; ``request`` raises it when
+    the peer answered so.
+
+    Attributes:
+        code: for programs; stable, in lower case with underscores.
+        message: for people.
+        details: what else there is to say, in JSON values.
+    """
+
+    def __init__(self, code: str, message: str = "", details: Sequence[Any] = ()) -> None:
+        super().__init__(code, message, details)
+        self.code = code
+        self.message = message
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}" if self.message else self.code
+
+
 class DecodeError(HubbubError, ValueError):
     """A message cannot be decoded: it is not what its marker or its sender says."""
 
 
 def is_disconnect(error: BaseException) -> bool:
-    """Tell whether an error, or each of a group of them, says that a peer has gone."""
+    """Tell whether this is the peer's leaving, which handlers may let pass.
+
+    A task group of the handler's own gives it back in a group.
+    """
     if isinstance(error, ExceptionGroup):
         return all(map(is_disconnect, error.exceptions))
     return isinstance(error, ClientDisconnected | WebSocketDisconnect)

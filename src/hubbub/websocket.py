@@ -18,6 +18,7 @@ import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from hubbub._tasks import create_task_group
+from hubbub.calls import CALL_TIMEOUT
 from hubbub.close_codes import ABNORMAL, NO_STATUS, check_close
 from hubbub.codecs import json, typed
 from hubbub.codecs.json import HAS_ORJSON
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
+    from hubbub.calls import Calls
     from hubbub.prepared import Outlet
     from hubbub.types import Data, Message, Receive, Scope, Send
 
@@ -86,6 +88,9 @@ class WebSocket:
     ``close()`` or ``reject()`` further use is a ``RuntimeError``; when the peer left, or
     somebody called ``disconnect()``, every receive (after what had already come) and every
     send raises ``WebSocketDisconnect``.
+
+    Attributes:
+        calls: the requests that wait for the peer's answers; None unless a router reads them.
     """
 
     __slots__ = (
@@ -111,6 +116,7 @@ class WebSocket:
         "_state",
         "_turn",
         "_url",
+        "calls",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,6 +155,7 @@ class WebSocket:
         self._turn: anyio.Event | None = None  # set when the sending is done
         self._inbox: Inbox | None = None
         self._session: AbstractAsyncContextManager[None] | None = None
+        self.calls: Calls | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path} {self._connection_state.name}>"
@@ -567,6 +574,33 @@ class WebSocket:
         """
         _require_tytx("send_typed")
         await self.send_text(typed.encode(data, marker))
+
+    async def request(
+        self, type: str, payload: Any, *, timeout: float | None = CALL_TIMEOUT
+    ) -> Any:
+        """Ask the peer, and wait for its answer; a router has to serve the connection.
+
+            name = await ws.request("prompt", {"question": "What is your name?"})
+
+        Args:
+            type: the type of the envelope that is sent.
+            payload: its payload.
+            timeout: seconds for the answer to come; None: as long as the connection lasts.
+
+        Returns:
+            The payload of the reply, in JSON values.
+
+        Raises:
+            DecodeError: if the answer cannot be decoded.
+            RouterError: if the peer answered with an error.
+            RuntimeError: if no router serves the connection.
+            TimeoutError: if there was no answer in time.
+            TypeError: if the payload cannot be encoded.
+            WebSocketDisconnect: if the connection is over, or ends before the answer came.
+        """
+        if self.calls is None:
+            raise RuntimeError("Cannot request: no router serves this connection")
+        return await self.calls.request(type, payload, timeout=timeout)
 
     def deliver(self, data: Data) -> Awaitable[None]:
         """Send a message as ``send`` does, but without a checkpoint of its own.

@@ -29,7 +29,8 @@ def make_app(ends: list[tuple[int | None, str]]) -> App:
     async def private(ws: WebSocket) -> None:
         await ws.reject(401, body=b"Who are you?")
 
-    return App({"/echo": echo, "/bye": bye, "/private": private})
+    # From about:blank, whose origin is "null".
+    return App({"/echo": echo, "/bye": bye, "/private": private}, origins=None)
 
 
 def expect_visit(told: Any) -> None:

@@ -1,0 +1,67 @@
+"""OriginCheck: keeps pages of other sites from connecting in their visitors' names.
+
+Browsers let any page open a WebSocket to any host, cookies included, and say in ``Origin``
+whose page it is (RFC 6455 §10.2). Nothing else lives here. Called for a connection that is not
+accepted yet: by App, or as a router's ``on_connect`` hook.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from yarl import URL
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from hubbub.websocket import WebSocket
+
+__all__ = ("SAME_HOST", "OriginCheck", "Origins")
+
+_logger = logging.getLogger("hubbub")
+
+SAME_HOST: Final = "same-host"
+
+Origins: TypeAlias = "Collection[str] | Literal['same-host']"
+"""Whose pages may connect: a list of origins, or those of the host that they connect to."""
+
+
+class OriginCheck:
+    """A hook that rejects connections of other sites' pages with 403.
+
+    A connection that names no origin is let in: it is no browser's.
+    """
+
+    def __init__(self, origins: Origins = SAME_HOST) -> None:
+        """Make a check.
+
+        Args:
+            origins: scheme, host and port (unless it is the scheme's own), as browsers write
+                them: ``["https://example.org"]``. Or ``SAME_HOST``: those whose host and port
+                the ``Host`` header names; behind a proxy that changes it, that is nobody.
+
+        Raises:
+            TypeError: if it is a single string.
+        """
+        if isinstance(origins, str) and origins != SAME_HOST:
+            raise TypeError(f"Expected a list of origins, or {SAME_HOST!r}; got {origins!r}")
+        self._origins = origins
+
+    async def __call__(self, ws: WebSocket) -> None:
+        """Reject the connection, or do nothing."""
+        origins = ws.headers.getall("origin", [])
+        if not origins or (len(origins) == 1 and self._allows(origins[0], ws)):
+            return
+        _logger.info("A page of %r may not connect to %s", origins, ws.path)
+        await ws.reject(403, {"content-type": "text/plain"}, b"Expected another Origin")
+
+    def _allows(self, origin: str, ws: WebSocket) -> bool:
+        if self._origins != SAME_HOST:
+            return origin in self._origins
+        try:
+            page = URL(origin)
+            here = URL(f"{page.scheme}://{ws.headers.get('host', '')}")
+        except ValueError:
+            return False
+        return bool(page.host) and (page.host, page.port) == (here.host, here.port)
