@@ -6,9 +6,9 @@ is not done is bounded by ``limit``:
     read ─> decode ─> route ─> validate ─> lane ─> handler ─> reply
                  └─ answers ─> Calls        └─ bound reached: read no further
 
-A lane is a line of messages of which one is handled at a time, by a task that lives as long as
-the line. ``ordered`` messages share one lane, ``keyed`` ones one for each key, a ``concurrent``
-one has its own. At the bound the loop stops reading, unless a handler waits for an answer of
+A lane is a line of messages of which one is handled at a time, by a task of the lane's.
+``ordered`` messages share one lane, ``keyed`` ones have one for each key that there is, and a
+``concurrent`` one has a task of its own. At the bound the loop stops reading, unless a handler waits for an answer of
 this very peer: that answer has to be read, so what comes before it is refused as ``too_busy``.
 Registration and the connection's beginning are not here. Made by Router.
 """
@@ -92,7 +92,8 @@ class Session:
         self._lanes: dict[Hashable, deque[_Job]] = {}
         self._running = 0  # messages that were read and are not done
         self._bad = 0  # messages in a row
-        self._change = anyio.Event()  # when a message is done, or a call begins to wait
+        self._change = anyio.Event()  # set when a message is done, or a call begins to wait
+        self._wakeup = anyio.Event()  # set when the ordered lane is no longer empty
         self._tasks: TaskGroup
 
     async def run(self) -> None:
@@ -150,33 +151,41 @@ class Session:
         context = Context(self._connection, self._member, envelope)
         if route.signature.payload is not None:
             context.payload = self._codec.decode_payload(envelope, route.signature.payload)
-        job: _Job = partial(self._handle, route, context)
-        if route.mode == "concurrent":
-            self._running += 1
-            lane: deque[_Job] = deque([job])
-            self._tasks.start_soon(self._work, lane)
+        job = partial(self._handle, route, context)
+        if route.mode == "ordered":
+            self._line_up(_ORDERED, job)
+        elif route.key is not None:
+            self._line_up(("keyed", route.key(context.payload)), job)
         else:
-            key = _ORDERED if route.key is None else ("keyed", route.key(context.payload))
-            self._line_up(key, job)
+            self._running += 1
+            self._tasks.start_soon(self._do, job)
 
     def _line_up(self, key: Hashable, job: _Job) -> None:
         lane = self._lanes.get(key)
         if lane is None:
-            self._lanes[key] = deque([job])
-            self._tasks.start_soon(self._work_lane, key)
-        else:
-            lane.append(job)
+            lane = self._lanes[key] = deque()
+            self._tasks.start_soon(self._work, key, lane)
+        elif not lane:
+            self._wakeup.set()
+        lane.append(job)
         self._running += 1
 
-    async def _work_lane(self, key: Hashable) -> None:
-        await self._work(self._lanes[key])
+    async def _work(self, key: Hashable, lane: deque[_Job]) -> None:
+        while True:
+            while lane:
+                await self._do(lane[0])
+                lane.popleft()
+            if key is not _ORDERED:
+                break
+            # The lane of most messages: to wait for the next costs half of a new task.
+            self._wakeup = anyio.Event()
+            await self._wakeup.wait()
         del self._lanes[key]
 
-    async def _work(self, lane: deque[_Job]) -> None:
-        while lane:
-            await lane.popleft()()
-            self._running -= 1
-            self._notify()
+    async def _do(self, job: _Job) -> None:
+        await job()
+        self._running -= 1
+        self._change.set()
 
     def _is_full(self) -> bool:
         return self._running >= self._limits.running
@@ -221,7 +230,7 @@ class Session:
     # -- Answering ----------------------------------------------------------------------
 
     async def _refuse(self, error: RouterError, id: Id) -> None:
-        if _ORDERED in self._lanes and not self._is_full():
+        if self._lanes.get(_ORDERED) and not self._is_full():
             self._line_up(_ORDERED, partial(self._answer_error, error, id))  # in its turn
         else:
             await self._answer_error(error, id)
