@@ -10,12 +10,14 @@ import logging
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from types import EllipsisType, MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import anyio
 
 from hubbub.codecs.envelope import CODECS
 from hubbub.exceptions import RouterError
+from hubbub.router import asyncapi
+from hubbub.router.contract import Sent, describe
 from hubbub.router.routes import Route, Signature, check_type
 from hubbub.router.session import Limits, Session
 from hubbub.websocket import WebSocketState
@@ -113,6 +115,7 @@ class Router:
         self._limits = Limits(max_running, refuse_when_busy, max_bad_messages, rate, grace)
         self._routes: dict[str, Route] = {}  # as they were registered
         self._table: dict[str, Route] | None = None  # the same, with all their middleware
+        self._sent: dict[str, Sent] = {}
         self._middleware: list[Middleware] = []
         self._on_connect: list[Hook] = []
         self._on_disconnect: list[Hook] = []
@@ -166,6 +169,8 @@ class Router:
         """
         for route in router.routes.values():
             self._add(replace(route, type=prefix + route.type))
+        for sent in router.sent.values():
+            self.sends(prefix + sent.type, sent.payload, reply=sent.reply)
         self._on_connect += router._on_connect
         self._on_disconnect += router._on_disconnect
 
@@ -219,6 +224,36 @@ class Router:
             raise ValueError(f"Expected one handler of {route.type!r}, got another")
         self._routes[route.type] = route
         self._table = None
+
+    def sends(self, type: str, payload: Any = Any, *, reply: Any = None) -> None:
+        """Note that the application sends messages of a type by itself.
+
+        For whoever reads the AsyncAPI document or the TypeScript types; nothing else comes of it.
+
+        Args:
+            type: the type.
+            payload: the type of the payload, as an annotation.
+            reply: the same of what the peer replies, when it is asked with ``ws.request``.
+
+        Raises:
+            ValueError: if messages of an application cannot have the type.
+        """
+        check_type(type)
+        self._sent[type] = Sent(type, payload, reply)
+
+    @property
+    def sent(self) -> Mapping[str, Sent]:
+        """What was noted with ``sends``."""
+        return MappingProxyType(self._sent)
+
+    def asyncapi(self, *, title: str = "Messages", version: str = "0.1.0") -> dict[str, Any]:
+        """Write an AsyncAPI 3.0 document of the messages, as JSON values.
+
+        Args:
+            title: the application's name.
+            version: the application's version.
+        """
+        return asyncapi.document(describe({"": self}), title=title, version=version)
 
     # -- Connections --------------------------------------------------------------------
 
