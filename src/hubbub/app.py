@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -81,6 +82,11 @@ class App:
         self._lifespan = lifespan
         self._check_origin = None if origins is None else OriginCheck(origins)
         self._state: Mapping[str, Any] = {}
+
+    @property
+    def routes(self) -> Mapping[str, Handler]:
+        """The handlers, by path."""
+        return MappingProxyType(self._routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what an ASGI server calls an application with.

@@ -1,4 +1,4 @@
-"""The command line: ``hubbub serve``, ``hubbub connect``, ``hubbub demo``.
+"""The command line: ``hubbub serve``, ``connect``, ``demo``, ``asyncapi`` and ``types``.
 
 The commands are put together here, each of which has a file of its own: what it asks on a
 terminal, and what it answers there. What it does lives where it belongs, and is imported when
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import hubbub
-from hubbub.cli import connect, demo, serve
+from hubbub.cli import connect, contract, demo, serve
 
 __all__ = ("app",)
 
@@ -24,6 +24,8 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(connect.connect)
 app.command()(demo.demo)
+app.command()(contract.asyncapi)
+app.command()(contract.types)
 
 
 def _print_version(wanted: bool) -> None:

@@ -133,7 +133,7 @@ class _Writer:
             return f"Array<{self.type(rest)}>"
         required = schema.get("minItems", 0)
         items = [
-            f"({self.type(item)})" + ("" if at < required else "?")
+            self.type(item) if at < required else f"({self.type(item)})?"
             for at, item in enumerate(schema["prefixItems"])
         ]
         if rest is not False:
@@ -145,7 +145,7 @@ class _Writer:
             return f"Record<string, {self.type(schema.get('additionalProperties'))}>"
         required = schema.get("required", ())
         fields = [
-            f"{json.dumps(name)}{'' if name in required else '?'}: {self.type(field)}"
+            f"{_field(name)}{'' if name in required else '?'}: {self.type(field)}"
             for name, field in schema["properties"].items()
         ]
         return f"{{ {'; '.join(fields)} }}" if fields else "Record<string, unknown>"
@@ -172,6 +172,10 @@ def _lines(types: Iterable[str]) -> str:
 
 def _union(types: Iterable[str]) -> str:
     return " | ".join(dict.fromkeys(types))
+
+
+def _field(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) else json.dumps(name)
 
 
 def _literal(value: Any) -> str:
