@@ -87,9 +87,10 @@ class Router:
             mode: which messages of a connection wait for which. ``ordered``: each for the one
                 before. ``concurrent``: none. ``keyed``: for those of the same key.
             key: for ``keyed``: takes it from the decoded payload.
-            timeout: seconds that a handler may take, and a generator for each reply; then it is
-                cancelled and its message answered with ``timeout``. None: as long as the
-                connection lasts.
+            timeout: seconds that a handler may take, until its reply is sent; and a generator
+                for each reply. Then it is cancelled and its message answered with ``timeout``:
+                later by an eighth of the shortest timeout there is, at most. None: as long as
+                the connection lasts.
             max_running: how many messages of a connection may have been read and not be done.
                 At that number its messages are read no further, so that the peer has to wait.
             refuse_when_busy: read on instead, and answer ``too_busy``.

@@ -160,22 +160,23 @@ class Route:
     timeout: float | None
     middleware: tuple[Middleware, ...] = ()
 
-    async def call(self, context: Context) -> Any:
+    def call(self, context: Context) -> Awaitable[Any]:
         """Call the handler, and the middleware around it.
 
         Returns:
-            The reply; of a generator, the generator.
+            Gives the reply; of a generator, the generator.
         """
-        if not self.middleware:
-            return await self._call(context)
-        proceed: Proceed = self._call
+        # No coroutine of our own, where one would be a tenth of all that is done for a message.
+        proceed: Proceed = self._generate if self.signature.streams else self._start
         for middleware in reversed(self.middleware):
             proceed = _around(middleware, proceed)
-        return await proceed(context)
+        return proceed(context)
 
-    async def _call(self, context: Context) -> Any:
-        result: Any = self.handler(*[get(context) for get in self.signature.getters])
-        return result if self.signature.streams else await result
+    def _start(self, context: Context) -> Any:
+        return self.handler(*[get(context) for get in self.signature.getters])
+
+    async def _generate(self, context: Context) -> Any:
+        return self._start(context)
 
 
 def _around(middleware: Middleware, proceed: Proceed) -> Proceed:

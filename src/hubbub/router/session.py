@@ -6,9 +6,8 @@ is not done is bounded by ``limit``:
     read ─> decode ─> route ─> validate ─> lane ─> handler ─> reply
                  └─ answers ─> Calls        └─ bound reached: read no further
 
-A lane is a line of messages of which one is handled at a time, by a task of the lane's.
 ``ordered`` messages share one lane, ``keyed`` ones have one for each key that there is, and a
-``concurrent`` one has a task of its own. At the bound the loop stops reading, unless a handler waits for an answer of
+``concurrent`` one has its own. At the bound the loop stops reading, unless a handler waits for an answer of
 this very peer: that answer has to be read, so what comes before it is refused as ``too_busy``.
 Registration and the connection's beginning are not here. Made by Router.
 """
@@ -16,12 +15,10 @@ Registration and the connection's beginning are not here. Made by Router.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -30,31 +27,25 @@ from hubbub.calls import Calls
 from hubbub.close_codes import ABNORMAL
 from hubbub.codecs.envelope import CODECS, JSON, REPLY, NoEnvelope
 from hubbub.exceptions import RouterError, WebSocketDisconnect, is_disconnect
+from hubbub.router.lanes import ORDERED, Job, Lanes
 from hubbub.router.limits import TokenBuckets
 from hubbub.router.routes import Context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping
-
-    from anyio.abc import TaskGroup
+    from collections.abc import AsyncGenerator, Hashable, Mapping
 
     from hubbub.codecs.envelope import Envelope, Id
     from hubbub.member import Member
     from hubbub.router.connection import Connection
+    from hubbub.router.lanes import Lane
     from hubbub.router.limits import RateLimit
     from hubbub.router.routes import Route
     from hubbub.types import Data
 
-    _Job: TypeAlias = Callable[[], Awaitable[None]]
-
 __all__ = ("Limits", "Session")
-
-A = TypeVar("A")
-T = TypeVar("T")
 
 _logger = logging.getLogger("hubbub")
 _POLICY_VIOLATION: Final = 1008  # RFC 6455 §7.4.1
-_ORDERED: Final = ("ordered",)  # the lane of all messages in that mode
 _INTERNAL: Final = RouterError("internal", "This could not be handled")
 _NOT_THE_PEERS_FAULT: Final = frozenset({"too_busy", "internal"})
 
@@ -80,34 +71,35 @@ class Session:
         connection: Connection,
         member: Member | None,
     ) -> None:
+        self.codec = CODECS.get(connection.accepted_subprotocol or "", JSON)
         self._routes = routes
         self._limits = limits
         self._connection = connection
         self._member = member
         # A member's replies stand in order with what is broadcast to it.
         self._send = connection.send if member is None else member.send
-        self._codec = CODECS.get(connection.accepted_subprotocol or "", JSON)
-        self._calls = connection.calls = Calls(self._send, self._codec, on_wait=self._notify)
         self._buckets = TokenBuckets(limits.rate) if limits.rate is not None else None
-        self._lanes: dict[Hashable, deque[_Job]] = {}
-        self._running = 0  # messages that were read and are not done
         self._bad = 0  # messages in a row
-        self._change = anyio.Event()  # set when a message is done, or a call begins to wait
-        self._wakeup = anyio.Event()  # set when the ordered lane is no longer empty
-        self._tasks: TaskGroup
+        self._calls: Calls
+        self._lanes: Lanes
 
     async def run(self) -> None:
         """Serve until the connection ends, and its handlers have ended or been cancelled."""
-        async with create_task_group() as self._tasks:
+        timeouts = (route.timeout for route in self._routes.values())
+        shortest = min((each for each in timeouts if each is not None), default=None)
+        async with create_task_group() as tasks:
+            lanes = self._lanes = Lanes(tasks, shortest)
+            calls = self._calls = Calls(self._send, self.codec, on_wait=lanes.notify)
+            self._connection.calls = calls
             try:
                 await self._read()
             finally:
                 code, reason = self._connection.close_code, self._connection.close_reason
-                self._calls.end(ABNORMAL if code is None else code, reason or "")
+                calls.end(ABNORMAL if code is None else code, reason or "")
             with anyio.move_on_after(self._limits.grace):
-                while self._running:
-                    await self._changed()
-            self._tasks.cancel_scope.cancel()
+                while lanes.running:
+                    await lanes.changed()
+            tasks.cancel_scope.cancel()
 
     async def _read(self) -> None:
         async for data in self._connection.iter_messages():
@@ -115,13 +107,13 @@ class Session:
             if refusal is not None:
                 await self._refuse(*refusal)
             while self._is_full() and not self._limits.refuse_when_busy and not self._calls:
-                await self._changed()
+                await self._lanes.changed()
 
     def _take(self, data: Data) -> tuple[RouterError, Id] | None:
         """Put a message where it belongs, or say why not."""
         in_time = self._buckets is None or self._buckets.take(len(data))
         try:
-            envelope = self._codec.decode(data)
+            envelope = self.codec.decode(data)
         except NoEnvelope as error:
             return error, error.id
         try:
@@ -150,124 +142,115 @@ class Session:
             raise RouterError("too_busy", f"Expected at most {self._limits.running} at a time")
         context = Context(self._connection, self._member, envelope)
         if route.signature.payload is not None:
-            context.payload = self._codec.decode_payload(envelope, route.signature.payload)
-        job = partial(self._handle, route, context)
+            context.payload = self.codec.decode_payload(envelope, route.signature.payload)
+        key: Hashable = None
         if route.mode == "ordered":
-            self._line_up(_ORDERED, job)
+            key = ORDERED
         elif route.key is not None:
-            self._line_up(("keyed", route.key(context.payload)), job)
-        else:
-            self._running += 1
-            self._tasks.start_soon(self._do, job)
-
-    def _line_up(self, key: Hashable, job: _Job) -> None:
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = deque()
-            self._tasks.start_soon(self._work, key, lane)
-        elif not lane:
-            self._wakeup.set()
-        lane.append(job)
-        self._running += 1
-
-    async def _work(self, key: Hashable, lane: deque[_Job]) -> None:
-        while True:
-            while lane:
-                await self._do(lane[0])
-                lane.popleft()
-            if key is not _ORDERED:
-                break
-            # The lane of most messages: to wait for the next costs half of a new task.
-            self._wakeup = anyio.Event()
-            await self._wakeup.wait()
-        del self._lanes[key]
-
-    async def _do(self, job: _Job) -> None:
-        await job()
-        self._running -= 1
-        self._change.set()
-
-    def _is_full(self) -> bool:
-        return self._running >= self._limits.running
-
-    def _notify(self) -> None:
-        self._change.set()
-
-    async def _changed(self) -> None:
-        self._change = anyio.Event()
-        await self._change.wait()
-
-    # -- Handling -----------------------------------------------------------------------
-
-    async def _handle(self, route: Route, context: Context) -> None:
-        id = context.envelope.id
-        try:
-            result = await _within(route.timeout, route.call, context)
-            if isinstance(result, AsyncGeneratorType):
-                await self._stream(route, id, result)
-            elif result is not None or id is not None:
-                await self._transmit(self._codec.encode(route.type + REPLY, result, id))
-        except RouterError as error:
-            await self._answer_error(error, id)
-        except Exception as error:
-            if self._is_over() and is_disconnect(error):
-                return  # a handler may let it pass
-            _logger.exception("The handler of %r failed", route.type)
-            await self._answer_error(_INTERNAL, id)
-
-    async def _stream(self, route: Route, id: Id, replies: AsyncGenerator[Any, Any]) -> None:
-        type = route.type + REPLY
-        async with aclosing(replies):
-            while not self._is_over():
-                try:
-                    reply = await _within(route.timeout, anext, replies)
-                except StopAsyncIteration:
-                    break
-                await self._transmit(self._codec.encode(type, reply, id, more=id is not None))
-        if id is not None:
-            await self._transmit(self._codec.encode(type, None, id))
-
-    # -- Answering ----------------------------------------------------------------------
+            key = ("keyed", route.key(context.payload))
+        self._lanes.put(_Handling(self, route, context), key)
 
     async def _refuse(self, error: RouterError, id: Id) -> None:
-        if self._lanes.get(_ORDERED) and not self._is_full():
-            self._line_up(_ORDERED, partial(self._answer_error, error, id))  # in its turn
+        if self._lanes.is_busy(ORDERED) and not self._is_full():
+            self._lanes.put(_Refusal(self, error, id), ORDERED)  # in its turn
         else:
-            await self._answer_error(error, id)
+            await self.answer_error(error, id)
         if error.code in _NOT_THE_PEERS_FAULT:
             return
         self._bad += 1
         if self._limits.bad_messages is not None and self._bad >= self._limits.bad_messages:
             await self._connection.close(_POLICY_VIOLATION, "too many bad messages")
 
-    async def _answer_error(self, error: RouterError, id: Id) -> None:
+    def _is_full(self) -> bool:
+        return self._lanes.running >= self._limits.running
+
+    # -- For what is in lanes -----------------------------------------------------------
+
+    async def answer_error(self, error: RouterError, id: Id) -> None:
+        """Answer a message with an error."""
         try:
-            message = self._codec.encode_error(error, id)
+            message = self.codec.encode_error(error, id)
         except (TypeError, ValueError):  # of the details, which are the application's
             _logger.exception("The error %r cannot be sent", error.code)
-            message = self._codec.encode_error(_INTERNAL, id)
-        await self._transmit(message)
+            message = self.codec.encode_error(_INTERNAL, id)
+        await self.transmit(message)
 
-    async def _transmit(self, message: Data) -> None:
+    async def transmit(self, message: Data) -> None:
         """Send an answer; the end of the connection is the reader's business."""
-        if self._is_over():
+        if self.is_over:
             return
         try:
             await self._send(message)
         except WebSocketDisconnect:
             pass
         except RuntimeError:  # closed by another handler, while this one waited for its turn
-            if not self._is_over():
+            if not self.is_over:
                 raise
 
-    def _is_over(self) -> bool:
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection has ended."""
         return self._connection.close_code is not None
 
 
-async def _within(timeout: float | None, call: Callable[[A], Awaitable[T]], argument: A) -> T:
-    """Await a call, or raise ``RouterError`` when it takes longer than that."""
-    if timeout is None:  # a scope costs as much as all the rest of a message
-        return await call(argument)
-    with anyio.move_on_after(timeout):
-        return await call(argument)
-    raise RouterError("timeout", f"Expected to be done in {timeout:g} s")
+class _Handling(Job):
+    """A message that its handler handles, and the replies to it."""
+
+    __slots__ = ("_context", "_route", "_session")
+
+    def __init__(self, session: Session, route: Route, context: Context) -> None:
+        self.timeout = route.timeout
+        self._session = session
+        self._route = route
+        self._context = context
+
+    async def do(self, lane: Lane) -> None:
+        session, id = self._session, self._context.envelope.id
+        try:
+            result = await self._route.call(self._context)
+            if isinstance(result, AsyncGeneratorType):
+                await self._stream(result, lane)
+            elif result is not None or id is not None:
+                await session.transmit(session.codec.encode(self._route.type + REPLY, result, id))
+        except RouterError as error:
+            await session.answer_error(error, id)
+        except Exception as error:
+            if session.is_over and is_disconnect(error):
+                return  # a handler may let it pass
+            _logger.exception("The handler of %r failed", self._route.type)
+            await session.answer_error(_INTERNAL, id)
+
+    async def _stream(self, replies: AsyncGenerator[Any, Any], lane: Lane) -> None:
+        session, id = self._session, self._context.envelope.id
+        type = self._route.type + REPLY
+        async with aclosing(replies):
+            async for reply in replies:
+                if session.is_over:
+                    return
+                await session.transmit(session.codec.encode(type, reply, id, more=id is not None))
+                lane.restart()
+        if id is not None:
+            await session.transmit(session.codec.encode(type, None, id))
+
+    async def give_up(self) -> None:
+        error = RouterError("timeout", f"Expected to be done in {self.timeout:g} s")
+        await self._session.answer_error(error, self._context.envelope.id)
+
+
+class _Refusal(Job):
+    """A message that is refused in its turn."""
+
+    __slots__ = ("_error", "_id", "_session")
+
+    def __init__(self, session: Session, error: RouterError, id: Id) -> None:
+        super().__init__(timeout=None)
+        self._session = session
+        self._error = error
+        self._id = id
+
+    async def do(self, lane: Lane) -> None:
+        del lane
+        await self._session.answer_error(self._error, self._id)
+
+    async def give_up(self) -> None:
+        raise AssertionError("a refusal has any time")  # pragma: no cover - the same
