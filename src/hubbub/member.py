@@ -118,6 +118,11 @@ class Member:
         """The names of the rooms that it is in."""
         return frozenset(self._rooms)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is over, although its connection may not be closed yet."""
+        return self._end is not None
+
     def join(self, room: str) -> None:
         """Enter another room; does nothing for one that it is in.
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 
-from hubbub import App, Hub, Router, RouterError, WebSocket, WebSocketDisconnect
+from hubbub import App, Hub, Member, Router, RouterError, WebSocket, WebSocketDisconnect
 from hubbub.router import RateLimit
 from tests.peer import call, eventually
 from tests.router.client import Client, connected
@@ -218,6 +218,8 @@ class TestBadMessages:
             ('{"type": "echo"', "bad_json"),
             ('{"type": 5, "id": 7', "bad_json"),
             ('{"type": "echo", "payload": %s}' % ("[" * 100_000), "bad_json"),
+            ("5 5", "bad_json"),
+            (b'"\xff"', "bad_json"),
             ("5", "bad_envelope"),
             ("[]", "bad_envelope"),
             ("{}", "bad_envelope"),
@@ -628,6 +630,24 @@ class TestHooks:
             async with connected(router):
                 pass
         assert cancelled.is_set()
+
+    async def test_a_member_that_is_disconnected_while_it_says_something(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        hub = Hub()
+        router = Router(join=lambda ws: hub.join("lobby", ws))
+
+        @router.on("say")
+        async def say(member: Member) -> None:
+            member.expel(4000, "out")
+            await member.send("more")
+
+        async with hub, connected(router) as client:
+            client.tell_router("say", id=1)
+            await eventually(lambda: client.closed_with)
+        assert client.closed_with == (4000, "out")
+        assert not client.heard
+        assert not caplog.records
 
     async def test_a_member_that_could_not_keep_up(self, caplog: pytest.LogCaptureFixture) -> None:
         hub = Hub()

@@ -106,6 +106,7 @@ class Codec:
         self._binary = binary
         self._decode: Callable[[Any], Envelope] = module.Decoder(Envelope).decode
         self._decode_id: Callable[[Any], _OnlyId] = module.Decoder(_OnlyId).decode
+        self._skip: Callable[[Any], msgspec.Raw] = module.Decoder(msgspec.Raw).decode
         self._encode: Callable[[Any], bytes] = module.Encoder(enc_hook=encode_hook).encode
         self._empty = msgspec.Raw(self._encode({}))
 
@@ -129,10 +130,12 @@ class Codec:
 
     def _find_id(self, data: Data) -> Id:
         try:
+            # To its end, because a decoder stops at the first thing that is of another type.
+            self._skip(data if self._binary or isinstance(data, str) else data.decode())
             return self._decode_id(data).id
         except msgspec.ValidationError:
             return None
-        except _BROKEN as error:  # further on than what is wrong with the envelope
+        except _BROKEN as error:
             raise NoEnvelope(*self._broken(error)) from error
 
     def decode_payload(self, envelope: Envelope, type: PayloadType) -> Any:

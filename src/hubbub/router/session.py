@@ -190,7 +190,8 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether the connection has ended."""
-        return self._connection.close_code is not None
+        member = self._member
+        return self._connection.close_code is not None or (member is not None and member.is_over)
 
 
 class _Handling(Job):
