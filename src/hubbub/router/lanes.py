@@ -92,7 +92,7 @@ class Lanes:
         self._ticks = 0
         self._sweeping = False
         self._lanes: dict[Hashable, Lane] = {}
-        self._change = anyio.Event()  # set when a job is done
+        self._change: anyio.Event | None = None  # set when a job is done, if anybody waits
         self._wakeup = anyio.Event()  # set when there is a job in the ordered lane again
 
     def put(self, job: Job, key: Hashable = None) -> None:
@@ -132,7 +132,9 @@ class Lanes:
 
     def notify(self) -> None:
         """Let ``changed`` return."""
-        self._change.set()
+        if self._change is not None:
+            self._change.set()
+            self._change = None
 
     async def _work(self, key: Hashable, lane: Lane) -> None:
         lasting = key == ORDERED
@@ -159,7 +161,7 @@ class Lanes:
         lane.due = inf
         lane.jobs.popleft()
         self.running -= 1
-        self._change.set()
+        self.notify()
 
     # -- Time ---------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from hubbub.codecs.envelope import ERROR, MAX_TYPE, REPLY, Envelope
 from hubbub.codecs.payload import PayloadType
 from hubbub.member import Member
 from hubbub.router.connection import is_connection
+from hubbub.router.lanes import ORDERED
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -159,6 +160,12 @@ class Route:
     key: Key | None
     timeout: float | None
     middleware: tuple[Middleware, ...] = ()
+
+    def lane(self, payload: Any) -> Hashable:
+        """Tell in which lane a message with that payload is; None: in one of its own."""
+        if self.mode == "ordered":
+            return ORDERED
+        return None if self.key is None else ("keyed", self.key(payload))
 
     def call(self, context: Context) -> Awaitable[Any]:
         """Call the handler, and the middleware around it.

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass
+from math import inf
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +33,7 @@ from hubbub.router.limits import TokenBuckets
 from hubbub.router.routes import Context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Hashable, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from hubbub.codecs.envelope import Envelope, Id
     from hubbub.member import Member
@@ -102,11 +103,12 @@ class Session:
             tasks.cancel_scope.cancel()
 
     async def _read(self) -> None:
+        limit = inf if self._limits.refuse_when_busy else self._limits.running
         async for data in self._connection.iter_messages():
             refusal = self._take(data)
             if refusal is not None:
                 await self._refuse(*refusal)
-            while self._is_full() and not self._limits.refuse_when_busy and not self._calls:
+            while self._lanes.running >= limit and not self._calls:
                 await self._lanes.changed()
 
     def _take(self, data: Data) -> tuple[RouterError, Id] | None:
@@ -132,26 +134,18 @@ class Session:
         elif not in_time:
             raise RouterError("rate_limited", "Expected fewer messages in this time")
         elif route is not None:
-            self._enter_lane(route, envelope)
+            if self._lanes.running >= self._limits.running:
+                raise RouterError("too_busy", f"Expected at most {self._limits.running} at a time")
+            context = Context(self._connection, self._member, envelope)
+            if route.signature.payload is not None:
+                context.payload = self.codec.decode_payload(envelope, route.signature.payload)
+            self._lanes.put(_Handling(self, route, context), route.lane(context.payload))
             self._bad = 0
         elif not envelope.is_answer:  # one that nobody waits for any more is no fault
             raise RouterError("unknown_type", f"There is no type {envelope.type!r}")
 
-    def _enter_lane(self, route: Route, envelope: Envelope) -> None:
-        if self._is_full():
-            raise RouterError("too_busy", f"Expected at most {self._limits.running} at a time")
-        context = Context(self._connection, self._member, envelope)
-        if route.signature.payload is not None:
-            context.payload = self.codec.decode_payload(envelope, route.signature.payload)
-        key: Hashable = None
-        if route.mode == "ordered":
-            key = ORDERED
-        elif route.key is not None:
-            key = ("keyed", route.key(context.payload))
-        self._lanes.put(_Handling(self, route, context), key)
-
     async def _refuse(self, error: RouterError, id: Id) -> None:
-        if self._lanes.is_busy(ORDERED) and not self._is_full():
+        if self._lanes.is_busy(ORDERED) and self._lanes.running < self._limits.running:
             self._lanes.put(_Refusal(self, error, id), ORDERED)  # in its turn
         else:
             await self.answer_error(error, id)
@@ -160,9 +154,6 @@ class Session:
         self._bad += 1
         if self._limits.bad_messages is not None and self._bad >= self._limits.bad_messages:
             await self._connection.close(_POLICY_VIOLATION, "too many bad messages")
-
-    def _is_full(self) -> bool:
-        return self._lanes.running >= self._limits.running
 
     # -- For what is in lanes -----------------------------------------------------------
 
