@@ -7,10 +7,10 @@ here, and nothing of how outboxes are looked at. Made by the demo's application.
                    chat.flood {room}
     chat -> peer:  chat.welcome {nick, room}    chat.members {room, members}
                    chat.joined {room, nick}     chat.left {room, nick}
-                   chat.said {room, nick, text} error {code, message}
+                   chat.said {room, nick, text} error {code, message, details}
                    chat.flooded {room, nick, number, of, ballast}
 
-Each is JSON text, ``{"type": …, "payload": {…}}``.
+Each is an envelope of the message contract (``hubbub.router``).
 """
 
 from __future__ import annotations
@@ -24,18 +24,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import anyio
 import msgspec
 
-from hubbub._tasks import create_task_group
 from hubbub.codecs import json
-from hubbub.exceptions import HubbubError
+from hubbub.codecs.envelope import JSON
+from hubbub.exceptions import RouterError
+from hubbub.member import Member  # noqa: TC001 - the router reads it at run time
 from hubbub.policies import Block, Coalesce, Disconnect, DropNewest, DropOldest
+from hubbub.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from anyio.abc import TaskGroup
-
     from hubbub.hub import Hub
-    from hubbub.member import Member
     from hubbub.outbox import Policy
     from hubbub.types import Data
     from hubbub.websocket import WebSocket
@@ -55,20 +54,11 @@ _BALLAST = 6144  # random bytes of each, which no compression takes away, as 8 K
 _DEPARTURES = 8  # that are remembered
 
 
-class _Envelope(msgspec.Struct):
-    type: str
-    payload: msgspec.Raw
-
-
 class _InRoom(msgspec.Struct):
     room: str
 
     def __post_init__(self) -> None:
         self.room = _clean_name("room", self.room)
-
-
-class _Flood(_InRoom):
-    pass
 
 
 class _Say(_InRoom):
@@ -80,18 +70,11 @@ class _Spoken(_InRoom):
 
 
 _spoken = msgspec.json.Decoder(_Spoken)
-_envelopes = msgspec.json.Decoder(_Envelope)
-_payloads: dict[str, msgspec.json.Decoder[_InRoom]] = {
-    "chat.flood": msgspec.json.Decoder(_Flood),
-    "chat.join": msgspec.json.Decoder(_InRoom),
-    "chat.leave": msgspec.json.Decoder(_InRoom),
-    "chat.say": msgspec.json.Decoder(_Say),
-}
 
 
 def _speaker(message: Data) -> tuple[str, ...] | None:
     """Who said it, and where: what somebody said last takes the place of what he said before."""
-    news = _envelopes.decode(message)
+    news = JSON.decode(message)
     if news.type not in ("chat.said", "chat.flooded"):
         return None
     spoken = _spoken.decode(news.payload)
@@ -123,14 +106,6 @@ class Departure(NamedTuple):
     """The loop's time."""
 
 
-class _Refused(HubbubError):
-    """The peer sent what cannot be done; it is told so, and the connection goes on."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class Chat:
     """The handler of the chat's connections.
 
@@ -149,6 +124,12 @@ class Chat:
         """Make a chat whose rooms are the hub's."""
         self._hub = hub
         self._nicks: set[str] = set()
+        self._visits: dict[Member, _Visit] = {}
+        router = self._router = Router(grace=0.0)  # who has left has said its last
+        router.on("chat.join")(self._join)
+        router.on("chat.leave")(self._leave)
+        router.on("chat.say")(self._say)
+        router.on("chat.flood", mode="concurrent", timeout=None)(self._flood)
         self.guests: set[Guest] = set()
         self.departures: deque[Departure] = deque(maxlen=_DEPARTURES)
 
@@ -173,14 +154,36 @@ class Chat:
         )
         self.guests.add(guest)
         try:
-            async with ws, joined as me, create_task_group() as tasks:
-                await _Visit(self._hub, me, tasks).run(ws, room)
-                tasks.cancel_scope.cancel()
+            async with ws, joined as me:
+                visit = self._visits[me] = _Visit(self._hub, me)
+                try:
+                    await visit.begin(room)
+                    await self._router.run(ws, me)
+                finally:
+                    visit.end()
+                    del self._visits[me]
         finally:
             self.guests.remove(guest)
             if ws.close_code == _TRY_AGAIN_LATER:
                 reason = ws.close_reason or ""
                 self.departures.append(Departure(guest, reason, anyio.current_time()))
+
+    async def _join(self, me: Member, payload: _InRoom) -> None:
+        await self._visits[me].join(payload.room)
+
+    async def _leave(self, me: Member, payload: _InRoom) -> None:
+        self._visit_in(payload.room, me).leave(payload.room)
+
+    async def _say(self, me: Member, payload: _Say) -> None:
+        await self._visit_in(payload.room, me).say(payload.room, payload.text)
+
+    async def _flood(self, me: Member, payload: _InRoom) -> None:
+        await self._visit_in(payload.room, me).flood(payload.room)
+
+    def _visit_in(self, room: str, me: Member) -> _Visit:
+        if room not in me.rooms:
+            raise RouterError("not_in_room", "Expected a room that you are in")
+        return self._visits[me]
 
     @contextmanager
     def _reserve(self, wanted: str) -> Iterator[str]:
@@ -198,48 +201,44 @@ class Chat:
 class _Visit:
     """One peer's time in the chat."""
 
-    def __init__(self, hub: Hub, me: Member, tasks: TaskGroup) -> None:
+    def __init__(self, hub: Hub, me: Member) -> None:
         self._hub = hub
         self._me = me
         self._nick: str = me.data.nick
-        self._tasks = tasks
         self._floods = False
         # A member that the hub has ended is in no room any more, and notes are still due.
         self._noted: set[str] = set()
 
-    async def run(self, ws: WebSocket, first_room: str) -> None:
-        try:
-            self._note_joined(first_room)
-            welcome = _encode("chat.welcome", nick=self._nick, room=first_room)
-            self._hub.broadcast_nowait(first_room, welcome, exclude=self._others(first_room))
-            await self._list_members(first_room)
-            async for message in ws.iter_messages():
-                try:
-                    await self._handle(message)
-                except _Refused as refusal:
-                    await self._me.send(_encode("error", code=refusal.code, message=str(refusal)))
-        finally:
-            for room in sorted(self._noted):
-                self._leave(room)
+    async def begin(self, room: str) -> None:
+        self._note_joined(room)
+        welcome = _encode("chat.welcome", nick=self._nick, room=room)
+        self._hub.broadcast_nowait(room, welcome, exclude=self._others(room))
+        await self._list_members(room)
 
-    async def _handle(self, message: Data) -> None:
-        kind, payload = _decode(message)
-        if kind == "chat.join":
-            await self._join(payload.room)
-        elif payload.room not in self._me.rooms:
-            raise _Refused("not_in_room", "Expected a room that you are in")
-        elif isinstance(payload, _Say):
-            said = _encode("chat.said", room=payload.room, nick=self._nick, text=payload.text)
-            await self._hub.broadcast(payload.room, said)
-        elif isinstance(payload, _Flood):
-            if self._floods:
-                raise _Refused("busy", "Expected your flood to be over")
-            self._floods = True
-            self._tasks.start_soon(self._flood, payload.room)
-        else:
-            self._leave(payload.room)
+    def end(self) -> None:
+        for room in sorted(self._noted):
+            self.leave(room)
 
-    async def _flood(self, room: str) -> None:
+    async def join(self, room: str) -> None:
+        if room not in self._me.rooms:
+            if len(self._me.rooms) >= _MAX_ROOMS:
+                raise RouterError("too_many_rooms", f"Expected at most {_MAX_ROOMS} rooms")
+            self._me.join(room)
+            self._note_joined(room)
+        await self._list_members(room)
+
+    def leave(self, room: str) -> None:
+        self._noted.remove(room)
+        self._me.leave(room)
+        self._hub.broadcast_nowait(room, _encode("chat.left", room=room, nick=self._nick))
+
+    async def say(self, room: str, text: str) -> None:
+        await self._hub.broadcast(room, _encode("chat.said", room=room, nick=self._nick, text=text))
+
+    async def flood(self, room: str) -> None:
+        if self._floods:
+            raise RouterError("busy", "Expected your flood to be over")
+        self._floods = True
         for number in range(1, _FLOOD + 1):
             if room not in self._me.rooms:
                 break
@@ -255,23 +254,10 @@ class _Visit:
             await anyio.sleep(_FLOOD_INTERVAL)
         self._floods = False
 
-    async def _join(self, room: str) -> None:
-        if room not in self._me.rooms:
-            if len(self._me.rooms) >= _MAX_ROOMS:
-                raise _Refused("too_many_rooms", f"Expected at most {_MAX_ROOMS} rooms")
-            self._me.join(room)
-            self._note_joined(room)
-        await self._list_members(room)
-
     def _note_joined(self, room: str) -> None:
         self._noted.add(room)
         joined = _encode("chat.joined", room=room, nick=self._nick)
         self._hub.broadcast_nowait(room, joined, exclude=self._me)
-
-    def _leave(self, room: str) -> None:
-        self._noted.remove(room)
-        self._me.leave(room)
-        self._hub.broadcast_nowait(room, _encode("chat.left", room=room, nick=self._nick))
 
     async def _list_members(self, room: str) -> None:
         # Through the room, not straight to the peer: so the list stands in order with the
@@ -295,22 +281,6 @@ def _check_policy(name: str) -> str:
     if name not in _POLICIES:
         raise ValueError(f"Expected one of the policies {', '.join(_POLICIES)}")
     return name
-
-
-def _decode(message: Data) -> tuple[str, _InRoom]:
-    if isinstance(message, bytes):
-        raise _Refused("bad_json", "Expected JSON text, got a binary message")
-    code = "bad_envelope"
-    try:
-        envelope = _envelopes.decode(message)
-        if envelope.type not in _payloads:
-            raise _Refused("unknown_type", f"Expected one of the types {', '.join(_payloads)}")
-        code = "invalid_payload"
-        return envelope.type, _payloads[envelope.type].decode(envelope.payload)
-    except msgspec.ValidationError as error:
-        raise _Refused(code, str(error)) from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise _Refused("bad_json", f"Expected JSON text: {error}") from error
 
 
 def _encode(kind: str, **payload: Any) -> str:
