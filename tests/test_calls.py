@@ -108,8 +108,12 @@ async def test_an_answer_that_cannot_be_decoded(answer: str) -> None:
 async def test_no_answer_in_time(blocked: bool) -> None:
     wire = Wire()
     wire.blocked = blocked
-    with pytest.raises(TimeoutError):
+    with pytest.raises(
+        TimeoutError, match="timeout: Expected an answer to 'ask' in time"
+    ) as caught:
         await wire.calls.request("ask", {}, timeout=0.01)
+    assert isinstance(caught.value, RouterError)
+    assert caught.value.code == "timeout"
     assert len(wire.calls) == 0
     assert not wire.answer('{"type": "ask.reply", "id": "call-1"}')
 

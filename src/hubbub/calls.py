@@ -22,9 +22,19 @@ if TYPE_CHECKING:
     from hubbub.codecs.envelope import Codec, Envelope
     from hubbub.types import Data
 
-__all__ = ("CALL_TIMEOUT", "Calls")
+__all__ = ("CALL_TIMEOUT", "Calls", "NoAnswer")
 
 CALL_TIMEOUT: Final = 30.0  # seconds
+
+
+class NoAnswer(RouterError, TimeoutError):
+    """The peer has not answered a request in time.
+
+    A handler that lets it pass has its own message answered with ``timeout``.
+    """
+
+    def __init__(self, type: str) -> None:
+        super().__init__("timeout", f"Expected an answer to {type!r} in time")
 
 
 class _Error(msgspec.Struct):
@@ -83,8 +93,8 @@ class Calls:
 
         Raises:
             DecodeError: if the answer's payload cannot be decoded.
+            NoAnswer: if there is none in time; a ``TimeoutError``.
             RouterError: if the answer is an error.
-            TimeoutError: if there is none in time.
             TypeError: if the payload cannot be encoded.
             WebSocketDisconnect: if the connection is over, or ends before there is one.
         """
@@ -95,11 +105,13 @@ class Calls:
         call = self._waiting[id] = _Call(type)
         self._on_wait()
         try:
-            with anyio.fail_after(timeout):
+            with anyio.move_on_after(timeout):
                 await self._send(message)
                 await call.over.wait()
         finally:
             self._waiting.pop(id, None)
+        if not call.over.is_set():
+            raise NoAnswer(type)
         if call.answer is None:
             raise self._ended()
         return self._open(call.answer)

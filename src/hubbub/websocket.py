@@ -592,9 +592,9 @@ class WebSocket:
 
         Raises:
             DecodeError: if the answer cannot be decoded.
-            RouterError: if the peer answered with an error.
+            RouterError: if the peer answered with an error; or not in time, which is a
+                ``TimeoutError`` too.
             RuntimeError: if no router serves the connection.
-            TimeoutError: if there was no answer in time.
             TypeError: if the payload cannot be encoded.
             WebSocketDisconnect: if the connection is over, or ends before the answer came.
         """

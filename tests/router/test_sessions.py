@@ -379,6 +379,21 @@ class TestRequests:
         assert client.closed_with == (4001, "")
         assert [message["type"] for message in client.messages] == ["name"]
 
+    async def test_no_answer_in_time_is_told_to_who_does_not_answer(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        router = Router()
+
+        @router.on("greet")
+        async def greet(ws: WebSocket) -> Any:
+            return await ws.request("name", {}, timeout=0.01)
+
+        async with connected(router) as client:
+            client.tell_router("greet", id=1)
+            assert await client.hear_codes(2) == ["name", "timeout"]
+            assert client.messages[1]["id"] == 1
+        assert not caplog.records
+
     async def test_from_outside_of_a_handler(self) -> None:
         router = Router()
         there: list[WebSocket] = []

@@ -1,15 +1,15 @@
 """Session: one connection's messages, from the wire to the handlers, and the answers back.
 
 The only loop that reads the connection; it never runs a handler itself. What has been read and
-is not done is bounded by ``limit``:
+is not done is bounded:
 
     read ─> decode ─> route ─> validate ─> lane ─> handler ─> reply
                  └─ answers ─> Calls        └─ bound reached: read no further
 
 ``ordered`` messages share one lane, ``keyed`` ones have one for each key that there is, and a
-``concurrent`` one has its own. At the bound the loop stops reading, unless a handler waits for an answer of
-this very peer: that answer has to be read, so what comes before it is refused as ``too_busy``.
-Registration and the connection's beginning are not here. Made by Router.
+``concurrent`` one has its own. At the bound the loop stops reading, unless a handler waits for
+an answer of this very peer: that has to be read, so what comes before it is refused as
+``too_busy``. Registration and the connection's beginning are not here. Made by Router.
 """
 
 from __future__ import annotations
