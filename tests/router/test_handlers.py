@@ -302,6 +302,13 @@ class TestRegistration:
             with pytest.raises(ValueError, match="Expected a key"):
                 Router(**options)
 
+    @pytest.mark.parametrize("timeout", [0, -1.0, float("nan")])
+    def test_a_timeout_leaves_some_time(self, timeout: float) -> None:
+        with pytest.raises(ValueError, match="Expected a timeout above 0"):
+            one(plain, timeout=timeout)
+        with pytest.raises(ValueError, match="Expected a timeout above 0"):
+            Router(timeout=timeout)
+
     @pytest.mark.parametrize("limit", [{"max_running": 0}, {"max_bad_messages": 0}])
     def test_a_limit_lets_something_through(self, limit: Any) -> None:
         with pytest.raises(ValueError, match=r"Expected max_\w+ of at least 1, got 0"):

@@ -27,6 +27,7 @@ ORDERED: Final = "ordered"
 what a new task does."""
 
 _TICKS = 8  # in the shortest time that a job may have; it is late by one at most
+_SHORTEST_TICK = 0.001  # seconds
 
 
 class Job(ABC):
@@ -88,7 +89,7 @@ class Lanes:
         """
         self.running = 0
         self._tasks = tasks
-        self._tick = shortest / _TICKS if shortest is not None else None
+        self._tick = max(shortest / _TICKS, _SHORTEST_TICK) if shortest is not None else None
         self._ticks = 0
         self._sweeping = False
         self._lanes: dict[Hashable, Lane] = {}

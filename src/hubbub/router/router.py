@@ -102,8 +102,8 @@ class Router:
                 they are cancelled; and the same for ``on_disconnect``.
 
         Raises:
-            ValueError: if ``max_running`` or ``max_bad_messages`` is not at least 1, or the key
-                does not fit the mode.
+            ValueError: if ``max_running`` or ``max_bad_messages`` is not at least 1, the timeout
+                not above 0, or the key does not fit the mode.
         """
         for name, value in (("max_running", max_running), ("max_bad_messages", max_bad_messages)):
             if value is not None and value < 1:
@@ -112,7 +112,7 @@ class Router:
         self._join = join
         self._mode: Mode = mode
         self._key = key
-        self._timeout = timeout
+        self._timeout = _check_timeout(timeout)
         self._limits = Limits(max_running, refuse_when_busy, max_bad_messages, rate, grace)
         self._routes: dict[str, Route] = {}  # as they were registered
         self._table: dict[str, Route] | None = None  # the same, with all their middleware
@@ -141,14 +141,14 @@ class Router:
 
         Raises:
             TypeError: if the handler is no async function, or asks for what cannot be given.
-            ValueError: if the type has a handler already, or may have none, or the key does
-                not fit the mode.
+            ValueError: if the type has a handler already, or may have none, the timeout is not
+                above 0, or the key does not fit the mode.
         """
         if mode is None and key is None:
             lane, lane_key = self._mode, self._key
         else:
             lane, lane_key = _check_mode(mode, key), key
-        limit = self._timeout if isinstance(timeout, EllipsisType) else timeout
+        limit = self._timeout if isinstance(timeout, EllipsisType) else _check_timeout(timeout)
 
         def register(handler: H) -> H:
             self._add(Route(type, handler, Signature.of(handler), lane, lane_key, limit))
@@ -316,3 +316,9 @@ def _check_mode(mode: Mode | None, key: Key | None) -> Mode:
     if mode is None or (mode == "keyed") != (key is not None):
         raise ValueError(f"Expected a key with mode='keyed' and only there, got mode={mode!r}")
     return mode
+
+
+def _check_timeout(timeout: float | None) -> float | None:
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"Expected a timeout above 0, got {timeout}")
+    return timeout
