@@ -280,6 +280,24 @@ class TestFlooding:
             waves = [payload for kind, payload in await bob.news() if kind == "chat.flooded"]
             assert [wave["number"] for wave in waves] == expected
 
+    async def test_with_coalesce_no_note_takes_the_place_of_another(self) -> None:
+        async with open_venue() as venue:
+            ann = await venue.enter("ann")
+            bob = venue.knock(nick="bob", policy="coalesce")
+            await bob.news()
+            bob.stop_reading()
+            for nick in ("cat", "dan"):
+                guest = venue.knock(nick=nick)
+                await eventually(lambda guest=guest: guest.heard)  # type: ignore[misc]
+            ann.tell_chat("chat.flood", room="lobby")
+            await eventually(lambda: '"number":100' in str(ann.heard[-1:]))
+            bob.read_on()
+            await eventually(lambda: '"number":100,' in str(bob.heard[-1:]))
+            joined = [
+                payload["nick"] for kind, payload in await bob.news() if kind == "chat.joined"
+            ]
+            assert joined == ["cat", "dan"]
+
     async def test_with_block_the_flood_waits(self) -> None:
         async with open_venue() as venue:
             ann = await venue.enter("ann")
