@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hubbub.origins import Origins
     from hubbub.types import Receive, Scope, Send
 
-__all__ = ("App", "Handler", "Lifespan")
+__all__ = ("RAISE_ERRORS", "App", "Handler", "Lifespan")
 
 Handler: TypeAlias = Callable[[WebSocket], Awaitable[None]]
 """What serves a connection, from its handshake to its end."""
@@ -35,6 +35,10 @@ Lifespan: TypeAlias = (
 """What is entered before the first connection and left after the last: a ``Hub``, say, or a
 function that makes a context manager. A mapping that it gives is every connection's
 ``ws.state``."""
+
+RAISE_ERRORS = "hubbub.raise_errors"
+"""The ASGI extension by which a server asks for the exceptions of handlers and of the lifespan,
+instead of lines in the log: a test client does."""
 
 _logger = logging.getLogger("hubbub")
 _CLOSE_TIMEOUT = 5.0  # seconds that a close may take to leave
@@ -97,7 +101,7 @@ class App:
         if scope["type"] == "websocket":
             await self._serve(WebSocket(scope, receive, send))
         elif scope["type"] == "lifespan":
-            await self._run_lifespan(receive, send)
+            await self._run_lifespan(scope, receive, send)
         elif scope["type"] == "http":
             await self._answer_http(scope, send)
         else:
@@ -124,12 +128,14 @@ class App:
             raise
         except Exception as error:
             if not is_disconnect(error):
+                if _raises_errors(ws.scope):
+                    raise
                 _logger.exception("The handler of %s failed", ws.path)
         finally:
             with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
                 await _finish(ws, status, code)
 
-    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         phase = "startup"
         try:
@@ -139,9 +145,11 @@ class App:
                 phase = "shutdown"
                 await receive()
         except Exception as error:
-            _logger.exception("The lifespan failed at %s", phase)
             message = f"{type(error).__name__}: {error}"
             await send({"type": f"lifespan.{phase}.failed", "message": message})
+            if _raises_errors(scope):
+                raise
+            _logger.exception("The lifespan failed at %s", phase)
         else:
             await send({"type": "lifespan.shutdown.complete"})
 
@@ -175,3 +183,7 @@ async def _finish(ws: WebSocket, status: int, code: int) -> None:
             await ws.close(code)
     except WebSocketDisconnect:
         pass  # it left before it was answered
+
+
+def _raises_errors(scope: Scope) -> bool:
+    return RAISE_ERRORS in (scope.get("extensions") or ())

@@ -1,0 +1,85 @@
+"""Profiles: in what the ASGI servers are not as the specification has it, as a table of facts.
+
+What an application and its peer can see of a server, and nothing of how it is run. TestClient
+behaves by it; the tests of the real servers hold every line of it to the server that it names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ("PROFILES", "Profile", "Send")
+
+Send: TypeAlias = Literal["waits", "shielded", "buffers"]
+"""What a send does whose peer does not read: it ``waits``, and can be cancelled; it waits
+``shielded`` from cancellation; it ``buffers`` without a bound, and never waits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A server, as an application and its peer see it.
+
+    The defaults are what ASGI 2.5 says, and hubbub's own server does. Codes that a peer sees
+    may be 1005, a close frame without a code, and 1006, an end without a close frame.
+    """
+
+    name: str
+
+    # -- What the application is told of the peer ----------------------------------------
+    spec_version: str | None = "2.5"
+    lifespan: bool = True
+    """Lifespan events, and with them ``state``."""
+    joins_headers: bool = False
+    """Headers that came twice are one, with a comma between the values."""
+    both_keys: bool = False
+    """An event has both of ``text`` and ``bytes``, one of them None."""
+
+    # -- What it is told of the end ------------------------------------------------------
+    tells_code: bool = True
+    """The peer's close code; otherwise 1006 for all."""
+    tells_reason: bool = True
+    no_code: int | None = 1005
+    """What the code of a close frame without one is told as."""
+    abort_code: int = 1006
+    """What a lost connection is told as."""
+    own_code: int | None = None
+    """What the application's own close is told as; None: as what it was."""
+    second_receive: Literal["same", "no status", "blocks"] = "same"
+    """What a receive after the first disconnect gives: the ``same`` event, one with 1005,
+    or nothing, for ever."""
+    tells_senders: bool = True
+    """A send after the peer's end fails; otherwise only a receive tells."""
+    second_close: bool = True
+    """Closing twice fails; otherwise it does nothing."""
+    send: Send = "waits"
+
+    # -- What the peer gets to see -------------------------------------------------------
+    accept_headers: bool = True
+    empty_messages: bool = True
+    """Empty messages of the application are sent."""
+    sends_reason: bool = True
+    """The reason of the application's close."""
+    sends_1xxx: bool = True
+    """Close codes of 1001-2999; otherwise they fail."""
+    denial: bool = True
+    """An HTTP response of the application's; otherwise a plain 403."""
+    denial_in_parts: bool = True
+    """Its body may come in more than one part; otherwise the second fails."""
+    returned_early: int | None = 500
+    """The status when the application returned without an answer; None for no response."""
+    failed_early: int = 500
+    """The status when it raised instead of an answer."""
+    returned: int | None = 1000
+    """The close code when it returned without closing; None: the connection stays open."""
+    failed: int = 1011
+    """The close code when it raised."""
+
+
+_KNOWN: Final = (Profile(name="asgi"),)
+
+PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in _KNOWN}
+"""The servers that are known, by their names."""
