@@ -270,3 +270,10 @@ async def test_client(capsys: pytest.CaptureFixture[str]) -> None:
                 await hear("joined {'room': 'lobby', 'nick': 'listener'")
             await hear("lost (")
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in vars(load("09_testing")) if name.startswith("test_")]
+)
+async def test_testing(name: str) -> None:
+    await getattr(load("09_testing"), name)()

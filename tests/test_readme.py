@@ -15,7 +15,7 @@ from tests.router.client import Client
 from tests.ws_bridge.peers import served
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-PROGRAM, MOUNTED, CLIENT, TYPED = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PROGRAM, MOUNTED, CLIENT, TESTED, TYPED = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture
@@ -85,3 +85,8 @@ async def test_typed_messages() -> None:
         client.tell_router("confirm.reply", payload=False, id="call-1")
         assert (await client.hear_codes(3))[-1] == "refused"
         client.leave()
+
+
+async def test_the_test(program: dict[str, Any]) -> None:
+    exec(compile(TESTED, "README.md", "exec"), program)
+    await program["test_chat"]()
