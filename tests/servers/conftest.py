@@ -26,10 +26,12 @@ from urllib.parse import urlencode
 import pytest
 from websockets.client import ClientProtocol
 from websockets.frames import CloseCode
-from websockets.protocol import State
+from websockets.protocol import Event, State
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
+
+from hubbub.testing import PROFILES, Profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,51 +39,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Server:
-    """A server: how to run it, and in what it is not as the ASGI specification has it.
-
-    The defaults are what a server should do. What differs is a fact that tests assert, so
-    that a server's change for the better is noticed as well.
-    """
+    """A server: how to run it, and what it is like."""
 
     name: str
     argv: str
     """Its command line, for ``python -m``."""
+    profile: Profile = PROFILES["asgi"]
+    """In what it is not as the ASGI specification has it. Tests assert these facts, so that a
+    server's change for the better is noticed as well."""
     loop: str = "asyncio"
     """What it runs on, so that ``--loop`` and its like are known to work."""
     requires: tuple[str, ...] = ()
     """Modules that it needs beside its own."""
-
-    # What a handler learns of the peer's end.
-    close_code: int = 4321
-    """What close(4321, "why") of the peer is in the end."""
-    close_reason: str = "why"
-    abort_code: int = 1006
-    """What a lost connection is in the end."""
-    tells_senders: bool = True
-    """A send after the peer's end fails; otherwise only a receive tells."""
-    both_keys: bool = False
-    """An event has both of ``text`` and ``bytes``, one of them None."""
-
-    # What the peer gets to see.
-    empty_messages: bool = True
-    sends_reason: bool = True
-    """The reason of the application's close."""
-    sends_1xxx: bool = True
-    """Close codes of 1001-2999; otherwise hubbub adds 3000."""
-    accept_headers: bool = True
-    denial: bool = True
-    """An HTTP response of the application's; otherwise a plain 403."""
-
-    # What the application gets.
-    joins_headers: bool = False
-    """Headers that came twice are one, with a comma between the values."""
-    lifespan: bool = True
-    """Lifespan events, and with them state."""
     survives_crossing_closes: bool = True
     """Both sides may close at the same time."""
-    send: str = "waits"
-    """``waits`` for the peer to read, and can be cancelled; ``shielded``: waits, and cannot;
-    ``buffers`` everything."""
 
 
 HYPERCORN = "hypercorn --bind 127.0.0.1:{port} --worker-class"
@@ -91,75 +62,53 @@ SERVERS = [
     Server(
         "hypercorn-trio",
         f"{HYPERCORN} trio tests.servers.probe:application",
+        PROFILES["hypercorn-trio"],
         loop="trio",
         requires=("trio",),
-        close_code=1006,
-        close_reason="",
-        tells_senders=False,
-        both_keys=True,
         survives_crossing_closes=False,
-        send="shielded",
     ),
     Server(
         "hypercorn-asyncio",
         f"{HYPERCORN} asyncio tests.servers.probe:application",
-        close_code=1006,
-        close_reason="",
-        tells_senders=False,
-        both_keys=True,
+        PROFILES["hypercorn-asyncio"],
     ),
     Server(
         "hypercorn-uvloop",
         f"{HYPERCORN} uvloop tests.servers.probe:application",
+        PROFILES["hypercorn-uvloop"],
         loop="uvloop",
         requires=("uvloop",),
-        close_code=1006,
-        close_reason="",
-        tells_senders=False,
-        both_keys=True,
     ),
     Server(
         "uvicorn-sansio",
         f"{UVICORN} websockets-sansio --loop uvloop tests.servers.probe:application",
+        PROFILES["uvicorn-sansio"],
         loop="uvloop",
         requires=("uvloop", "websockets"),
-        abort_code=1005,
     ),
     Server(
         "uvicorn-wsproto",
         f"{UVICORN} wsproto --loop asyncio tests.servers.probe:application",
+        PROFILES["uvicorn-wsproto"],
         requires=("wsproto",),
-        abort_code=1005,
     ),
     Server(
         "uvicorn-legacy",
         f"{UVICORN} websockets --loop asyncio tests.servers.probe:application",
+        PROFILES["uvicorn-legacy"],
         requires=("websockets",),
-        abort_code=1006,
     ),
     Server(
         "granian",
         f"{GRANIAN} tests.servers.probe:application",
+        PROFILES["granian"],
         loop="uvloop",
         requires=("uvloop",),
-        close_reason="",
-        abort_code=1005,
-        tells_senders=False,
-        accept_headers=False,
     ),
     Server(
         "daphne",
         "daphne --bind 127.0.0.1 --port {port} --verbosity 0 tests.servers.probe:application",
-        close_reason="",
-        empty_messages=False,
-        sends_reason=False,
-        sends_1xxx=False,
-        accept_headers=False,
-        denial=False,
-        tells_senders=False,
-        joins_headers=True,
-        lifespan=False,
-        send="buffers",
+        PROFILES["daphne"],
     ),
 ]
 
@@ -168,27 +117,31 @@ JOINED = [
     Server(
         "starlette-hypercorn-trio",
         f"{HYPERCORN} trio tests.servers.joined:make_starlette()",
+        PROFILES["hypercorn-trio"],
         requires=("trio", "starlette"),
-        send="shielded",
     ),
     Server(
         "starlette-hypercorn-asyncio",
         f"{HYPERCORN} asyncio tests.servers.joined:make_starlette()",
+        PROFILES["hypercorn-asyncio"],
         requires=("starlette",),
     ),
     Server(
         "starlette-uvicorn",
         f"{UVICORN} websockets-sansio --loop uvloop --factory tests.servers.joined:make_starlette",
+        PROFILES["uvicorn-sansio"],
         requires=("uvloop", "websockets", "starlette"),
     ),
     Server(
         "fastapi-uvicorn",
         f"{UVICORN} wsproto --loop asyncio --factory tests.servers.joined:make_fastapi",
+        PROFILES["uvicorn-wsproto"],
         requires=("wsproto", "fastapi"),
     ),
     Server(
         "starlette-granian",
         f"{GRANIAN} --factory tests.servers.joined:make_starlette",
+        PROFILES["granian"],
         requires=("uvloop", "starlette"),
     ),
     Server(
@@ -230,6 +183,7 @@ class RunningServer:
         self, facts: Server, port: int, process: subprocess.Popen[bytes], log: Path
     ) -> None:
         self.facts = facts
+        self.profile = facts.profile
         self.port = port
         self.failures: list[str] = []
         """The paths of the handlers that were made to fail, and so were logged."""
@@ -311,10 +265,24 @@ class RunningServer:
 class RawPeer:
     """A peer whose socket does nothing by itself: it reads when told to, and can vanish."""
 
-    def __init__(self, server: RunningServer, path: str, **query: str | float) -> None:
+    def __init__(
+        self,
+        server: RunningServer,
+        path: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        **query: str | float,
+    ) -> None:
         self.socket = server.open_socket(receive_buffer=4096)
+        self.events: list[Event] = []
+        """What has come: the response, then frames."""
+        self.over = False
+        """Whether nothing more comes."""
         self._protocol = ClientProtocol(parse_uri(server.url(path, **query)))
-        self._protocol.send_request(self._protocol.connect())
+        request = self._protocol.connect()
+        for name, value in headers:
+            request.headers[name] = value  # beside what it has of that name
+        self._protocol.send_request(request)
         self._flush()
 
     def __enter__(self) -> Self:
@@ -339,15 +307,16 @@ class RawPeer:
             self._protocol.receive_data(data)
         else:
             self._protocol.receive_eof()
-        self._protocol.events_received()
+            self.over = True
+        self.events += self._protocol.events_received()
         self._flush()
 
     def send(self, text: str) -> None:
         self._protocol.send_text(text.encode())
         self._flush()
 
-    def send_close(self) -> None:
-        self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
+    def send_close(self, code: int | None = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        self._protocol.send_close(code, reason)
         self._flush()
 
     def close(self) -> None:
@@ -419,6 +388,13 @@ def running_joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
         yield _run_servers(JOINED, stack, tmp_path_factory.mktemp("joined"))
 
 
+@pytest.fixture(scope="session")
+def running_raw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunningServer]]:
+    """Run all servers once more, for applications that leave ugly logs."""
+    with ExitStack() as stack:
+        yield _run_servers(SERVERS, stack, tmp_path_factory.mktemp("raw"))
+
+
 def _run_servers(
     servers: Sequence[Server], stack: ExitStack, directory: Path
 ) -> dict[str, RunningServer]:
@@ -449,6 +425,16 @@ def server(request: pytest.FixtureRequest) -> RunningServer:
     running: dict[str, RunningServer] = request.getfixturevalue(fixture)
     running[facts.name].wait_until_it_accepts()
     return running[facts.name]
+
+
+@pytest.fixture(params=SERVERS, ids=lambda facts: facts.name)
+def raw_server(
+    request: pytest.FixtureRequest, running_raw: dict[str, RunningServer]
+) -> RunningServer:
+    """Each server in turn, for applications that leave ugly logs."""
+    running = running_raw[_require_installed(request.param).name]
+    running.wait_until_it_accepts()
+    return running
 
 
 @pytest.fixture(params=SERVERS, ids=lambda facts: facts.name)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from hubbub import App, Disconnect, DropOldest, Hub, WebSocket, WebSocketDisconnect, hub
+from tests.servers import raw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Mapping
@@ -494,10 +495,17 @@ HOLDER = Holder()
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve all by hubbub's App, but for the path that shows the server as it is."""
+    """Serve all by hubbub's App, but for the paths that show the server as it is."""
     if scope["type"] == "websocket" and "state" not in scope:  # a server without a lifespan
         await HOLDER.wait_entered()
-    if scope["type"] == "websocket" and scope["path"] == "/raw":
+    path = scope.get("path", "")
+    if scope["type"] == "websocket" and path == "/raw":
         await show_event_keys(scope, receive, send)
+    elif scope["type"] == "websocket" and path in raw.ROUTES:
+        report: Report = {}
+        try:
+            await raw.serve(scope, receive, send, report)
+        finally:
+            BOARD.put(scope["query_string"].decode().removeprefix("key="), report)
     else:
         await APP(scope, receive, send)

@@ -120,7 +120,7 @@ def test_who_never_reads_is_disconnected_and_harms_nobody(
             memory.append(control.ask("memory"))
         grown = max(memory) - memory[0]
         now = control.ask("statistics")
-        if server.facts.send == "buffers":  # so nobody can know who does not read
+        if server.profile.send == "buffers":  # so nobody can know who does not read
             assert (now["connections"], now["disconnected"] - before) == (good + stuck, 0)
         else:
             assert (now["connections"], now["disconnected"] - before) == (good, stuck)
@@ -147,7 +147,7 @@ def test_who_reads_late_gets_the_newest(server: RunningServer, control: Control)
         while numbers[-1] != published - 1:
             numbers += read_numbers(slow, 1)
         [dropped] = control.ask("dropped", room="prices")
-        assert (dropped > 0) == (server.facts.send != "buffers")
+        assert (dropped > 0) == (server.profile.send != "buffers")
         assert len(numbers) + dropped == published
         assert numbers == sorted(set(numbers))
         assert numbers[-capacity:] == list(range(published - capacity, published))

@@ -40,11 +40,11 @@ def refused(server: RunningServer, path: str, **query: Any) -> Response:
 
 
 def status_of_refusal(server: RunningServer, wanted: int) -> int:
-    return wanted if server.facts.denial else 403
+    return wanted if server.profile.denial else 403
 
 
 def code_on_wire(server: RunningServer, code: int) -> int:
-    return code if server.facts.sends_1xxx else 3000 + code
+    return code if server.profile.sends_1xxx else 3000 + code
 
 
 def expect_one_error_logged(server: RunningServer, path: str, message: str) -> None:
@@ -61,7 +61,7 @@ def expect_one_error_logged(server: RunningServer, path: str, message: str) -> N
 def test_the_server_is_what_the_table_says(server: RunningServer) -> None:
     with server.connect("/raw") as client:
         client.send("hi")
-        keys = "bytes text type" if server.facts.both_keys else "text type"
+        keys = "bytes text type" if server.profile.both_keys else "text type"
         assert client.recv(PATIENCE) == f"{server.facts.loop}: {keys}"
 
 
@@ -87,7 +87,7 @@ def test_an_empty_message_stays_one(server: RunningServer, message: str | bytes)
     with server.connect("/echo") as client:
         client.send(message)
         client.send("and one more")
-        if server.facts.empty_messages:
+        if server.profile.empty_messages:
             assert client.recv(PATIENCE) == message
         assert client.recv(PATIENCE) == "and one more"
 
@@ -121,8 +121,11 @@ def test_the_peer_closes(server: RunningServer, path: str, key: str) -> None:
     with server.connect(path, key=key) as client:
         client.send("hello")
         client.close(4321, "why")
+    profile = server.profile
     check_report_of_end(
-        server.report(key), code=server.facts.close_code, reason=server.facts.close_reason
+        server.report(key),
+        code=4321 if profile.tells_code else profile.abort_code,
+        reason="why" if profile.tells_reason else "",
     )
 
 
@@ -131,7 +134,7 @@ def test_the_connection_is_lost(server: RunningServer, path: str, key: str) -> N
     with RawPeer(server, path, key=key) as peer:
         peer.finish_handshake()
         peer.send("hello")
-    check_report_of_end(server.report(key), code=server.facts.abort_code, reason="")
+    check_report_of_end(server.report(key), code=server.profile.abort_code, reason="")
 
 
 def check_report_of_end(report: dict[str, Any], *, code: int, reason: str) -> None:
@@ -169,18 +172,18 @@ def test_a_send_without_a_reader(server: RunningServer, key: str) -> None:
         peer.finish_handshake()
     server.let_go(f"{key} go")
     report = server.report(key)
-    if server.facts.tells_senders:
+    if server.profile.tells_senders:
         end = disconnect(1006)
         assert report["sends"] == [end, end]
     else:  # nothing but a receive can tell
-        end = disconnect(server.facts.abort_code)
+        end = disconnect(server.profile.abort_code)
         assert report["sends"] == [{"returned": None}, {"returned": None}]
     assert report["receive"] == end
 
 
 @pytest.mark.parametrize(
     "server",
-    [facts for facts in SERVERS if facts.send == "buffers"],
+    [facts for facts in SERVERS if facts.profile.send == "buffers"],
     ids=lambda facts: facts.name,
     indirect=True,
 )
@@ -198,10 +201,10 @@ def test_the_peer_reads_nothing(server: RunningServer, key: str) -> None:
     with RawPeer(server, "/flood", key=key) as peer:
         peer.finish_handshake()
         # Where the server shields its send, only the peer's end can free the handler.
-        still_flooding = server.facts.send == "shielded"
+        still_flooding = server.profile.send == "shielded"
         assert server.report(f"{key} overdue") == {"flooding": still_flooding}
     report = server.report(key)
-    if server.facts.send == "buffers":
+    if server.profile.send == "buffers":
         assert not report["cancelled"]
     else:
         assert report["cancelled"]
@@ -228,7 +231,7 @@ def test_the_peer_leaves_during_the_handshake(server: RunningServer, answer: str
 
 def test_the_application_closes(server: RunningServer, key: str) -> None:
     with server.connect("/close", key=key) as client:
-        assert wait_for_end(client) == (4009, "app says" if server.facts.sends_reason else "")
+        assert wait_for_end(client) == (4009, "app says" if server.profile.sends_reason else "")
     report = server.report(key)
     assert report["second close"] == {"returned": None}
     assert report["receive"]["raised"] == "RuntimeError"
@@ -269,7 +272,7 @@ def test_another_task_disconnects(server: RunningServer, key: str) -> None:
         client.send("hello")
         assert client.recv(PATIENCE) == "hello"
         server.let_go(f"{key} go")
-        assert wait_for_end(client) == (4400, "kicked" if server.facts.sends_reason else "")
+        assert wait_for_end(client) == (4400, "kicked" if server.profile.sends_reason else "")
     check_report_of_end(server.report(key), code=4400, reason="kicked")
 
 
@@ -301,7 +304,7 @@ def test_an_unknown_path(server: RunningServer) -> None:
 def test_reject(server: RunningServer, key: str) -> None:
     response = refused(server, "/reject", key=key)
     assert response.status_code == status_of_refusal(server, 401)
-    if server.facts.denial:
+    if server.profile.denial:
         assert response.body == b"Who are you?"
         assert response.headers["WWW-Authenticate"] == 'Basic realm="probe"'
     assert server.report(key)["accept"]["raised"] == "RuntimeError"
@@ -311,7 +314,7 @@ def test_reject_with_a_header_that_repeats(own_server: RunningServer) -> None:
     """It has a server to itself: Granian's worker dies of repeated headers."""
     response = refused(own_server, "/reject-repeating")
     assert response.status_code == status_of_refusal(own_server, 401)
-    if own_server.facts.denial:
+    if own_server.profile.denial:
         challenges = response.headers.get_all("WWW-Authenticate")
         assert ", ".join(challenges) == "Basic, Bearer"  # one line or two are the same
 
@@ -340,7 +343,7 @@ def test_headers_of_accept(server: RunningServer) -> None:
     with server.connect("/negotiate") as client:
         assert client.response is not None
         headers = client.response.headers
-        delivered = server.facts.accept_headers
+        delivered = server.profile.accept_headers
         assert headers.get_all("Set-Cookie") == (["a=1", "b=2"] if delivered else [])
         assert headers.get("X-Probe") == ("yes" if delivered else None)
 
@@ -363,7 +366,7 @@ def test_what_the_peer_asked_for(server: RunningServer) -> None:
     assert seen["url"] == server.url(path, **query)
     assert seen["query"] == [["name", "Jürgen & Söhne"], ["empty", ""]]
     assert seen["host"] == f"127.0.0.1:{server.port}"
-    assert seen["x-probe"] == (["1,2"] if server.facts.joins_headers else ["1", "2"])
+    assert seen["x-probe"] == (["1,2"] if server.profile.joins_headers else ["1", "2"])
     assert seen["client"] == ["127.0.0.1", port]
     assert seen["subprotocols"] == ["a", "b"]
 
@@ -371,7 +374,7 @@ def test_what_the_peer_asked_for(server: RunningServer) -> None:
 def test_state_of_the_lifespan(server: RunningServer) -> None:
     with server.connect("/describe") as client:
         seen = json.loads(client.recv(PATIENCE))
-    assert seen["state"] == ({"from_lifespan": "hello"} if server.facts.lifespan else {})
+    assert seen["state"] == ({"from_lifespan": "hello"} if server.profile.lifespan else {})
 
 
 @pytest.mark.parametrize(("path", "status"), [("/echo", 426), ("/nowhere", 404)])

@@ -148,15 +148,16 @@ async def test_the_second_receive(second: Any, codes: list[int]) -> None:
     assert [event["code"] for event in app.events] == codes
 
 
-async def test_the_second_receive_blocks() -> None:
+@pytest.mark.parametrize("facts", [{"second_receive": "blocks"}, {"blocks_after_abort": True}])
+async def test_the_second_receive_blocks(facts: dict[str, Any]) -> None:
     app = Application(receives=2)
-    async with client_of(app, second_receive="blocks") as client:
+    async with client_of(app, **facts) as client:
         with pytest.raises(TimeoutError, match=r"No return of the application.*\n.*receive\(\)"):
             async with client.connect("/") as ws:
-                await ws.close(4321)
+                ws.abort()
                 await anyio.wait_all_tasks_blocked()
                 ws.timeout = 0.05
-    assert [event["code"] for event in app.events] == [4321]
+    assert [event["code"] for event in app.events] == [1006]
 
 
 @pytest.mark.parametrize(("own", "told"), [(None, 4009), (1000, 1000)])
@@ -165,6 +166,16 @@ async def test_what_an_own_close_is_told_as(own: int | None, told: int) -> None:
     async with client_of(app, own_code=own) as client, client.connect("/") as ws:
         await ws.expect_close(4009)
     assert app.events[0]["code"] == told
+
+
+@pytest.mark.parametrize("code", [1005, 1006])
+async def test_what_a_refusal_is_told_as(code: int) -> None:
+    app = Application(close(4000), receives=1)
+    async with client_of(app, own_code=1000, refusal_code=code) as client:
+        with pytest.raises(Rejected, match="403"):
+            async with client.connect("/"):
+                raise AssertionError("connected")
+    assert app.events[0]["code"] == code
 
 
 @pytest.mark.parametrize("tells", [True, False])
@@ -189,6 +200,14 @@ async def test_a_send_after_the_end(tells: bool) -> None:
 async def test_a_second_close(fails: bool) -> None:
     app = Application(ACCEPT, close(), close())
     async with client_of(app, second_close=fails) as client, client.connect("/") as ws:
+        await ws.expect_close(1000)
+    assert [type(error) for error in app.errors] == ([RuntimeError] if fails else [])
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_send_after_the_own_close(fails: bool) -> None:
+    app = Application(ACCEPT, close(), text("too late"))
+    async with client_of(app, send_after_close=fails) as client, client.connect("/") as ws:
         await ws.expect_close(1000)
     assert [type(error) for error in app.errors] == ([RuntimeError] if fails else [])
 
@@ -275,8 +294,7 @@ PARTS: list[dict[str, Any]] = [
     ("facts", "status", "body", "error"),
     [
         ({}, 401, b"Who are you?", None),
-        ({"denial": False}, 500, b"", ValueError),
-        ({"denial_in_parts": False}, 401, b"are you?", RuntimeError),
+        ({"denial": False}, 500, b"", None),
     ],
 )
 async def test_a_denial_response(
@@ -290,6 +308,16 @@ async def test_a_denial_response(
     assert (rejected.value.status, rejected.value.body) == (status, body)
     assert {type(raised) for raised in app.errors} == ({error} if error else set())
     assert ("websocket.http.response" in app.scope["extensions"]) == facts.get("denial", True)
+
+
+async def test_a_response_in_parts_that_fails() -> None:
+    app = Application(START, PARTS[0])
+    async with client_of(app, denial_in_parts=False, returned_early=403) as client:
+        with pytest.raises(Rejected) as rejected:
+            async with client.connect("/"):
+                raise AssertionError("connected")
+    assert (rejected.value.status, rejected.value.body) == (403, b"")
+    assert [type(error) for error in app.errors] == [RuntimeError]
 
 
 async def test_half_a_response() -> None:

@@ -116,16 +116,18 @@ class Link:
 
     def _disconnect(self) -> Message:
         assert self.ending is not None
-        profile, ending = self._profile, self.ending
-        code = profile.no_code if ending.code is None else ending.code
-        if ending.by == "application":
-            code = code if profile.own_code is None else profile.own_code
-        elif ending.code == ABNORMAL or not profile.tells_code:
+        profile, code, reason = self._profile, self.ending.code, self.ending.reason
+        if self.ending.by == "application":
+            if code == ABNORMAL:
+                code = profile.refusal_code
+            elif profile.own_code is not None:
+                code, reason = profile.own_code, ""
+        elif code == ABNORMAL or not profile.tells_code:
             code = profile.abort_code
+        elif code is None:
+            code = profile.no_code
         event: Message = {"type": "websocket.disconnect", "code": code}
-        if profile.tells_reason:
-            event["reason"] = ending.reason
-        return event
+        return {**event, "reason": reason} if profile.tells_reason else event
 
     # -- The responder behind its `send` ---------------------------------------------------
 

@@ -6,7 +6,7 @@ behaves by it; the tests of the real servers hold every line of it to the server
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -47,14 +47,20 @@ class Profile:
     abort_code: int = 1006
     """What a lost connection is told as."""
     own_code: int | None = None
-    """What the application's own close is told as; None: as what it was."""
+    """What the application's own close is told as, without a reason; None: as what it was."""
+    refusal_code: int = 1006
+    """What its refusal is told as."""
     second_receive: Literal["same", "no status", "blocks"] = "same"
     """What a receive after the first disconnect gives: the ``same`` event, one with 1005,
     or nothing, for ever."""
+    blocks_after_abort: bool = False
+    """It gives nothing, for ever, when the connection was lost."""
     tells_senders: bool = True
     """A send after the peer's end fails; otherwise only a receive tells."""
     second_close: bool = True
     """Closing twice fails; otherwise it does nothing."""
+    send_after_close: bool = True
+    """A send after the application's own close fails; otherwise it does nothing."""
     send: Send = "waits"
 
     # -- What the peer gets to see -------------------------------------------------------
@@ -66,9 +72,9 @@ class Profile:
     sends_1xxx: bool = True
     """Close codes of 1001-2999; otherwise they fail."""
     denial: bool = True
-    """An HTTP response of the application's; otherwise a plain 403."""
+    """An HTTP response of the application's; otherwise its events do nothing."""
     denial_in_parts: bool = True
-    """Its body may come in more than one part; otherwise the second fails."""
+    """Its body may come in more than one part; otherwise that fails, and is no answer."""
     returned_early: int | None = 500
     """The status when the application returned without an answer; None for no response."""
     failed_early: int = 500
@@ -79,7 +85,85 @@ class Profile:
     """The close code when it raised."""
 
 
-_KNOWN: Final = (Profile(name="asgi"),)
+_SPECIFICATION: Final = Profile(name="asgi")
+_HYPERCORN: Final = Profile(
+    name="hypercorn-asyncio",
+    spec_version="2.3",
+    both_keys=True,
+    tells_code=False,
+    tells_reason=False,
+    own_code=1000,
+    refusal_code=1000,
+    second_receive="blocks",
+    tells_senders=False,
+    second_close=False,
+    returned=1011,
+)
+_UVICORN: Final = Profile(
+    name="uvicorn-sansio",
+    spec_version="2.4",
+    abort_code=1005,
+    second_receive="no status",
+    blocks_after_abort=True,
+    returned=1006,
+    failed=1006,
+)
+_GRANIAN: Final = Profile(
+    name="granian",
+    spec_version="2.3",
+    tells_reason=False,
+    abort_code=1005,
+    own_code=1005,
+    refusal_code=1005,
+    second_receive="no status",
+    tells_senders=False,
+    second_close=False,
+    send_after_close=False,
+    accept_headers=False,
+    denial_in_parts=False,
+    returned_early=403,
+    failed_early=403,
+    returned=1005,
+    failed=1005,
+)
+_DAPHNE: Final = Profile(
+    name="daphne",
+    spec_version=None,
+    lifespan=False,
+    joins_headers=True,
+    tells_reason=False,
+    no_code=None,
+    second_receive="blocks",
+    tells_senders=False,
+    second_close=False,
+    send="buffers",
+    accept_headers=False,
+    empty_messages=False,
+    sends_reason=False,
+    sends_1xxx=False,
+    denial=False,
+    returned_early=None,
+    returned=None,
+)
 
-PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in _KNOWN}
+PROFILES: Final[Mapping[str, Profile]] = {
+    profile.name: profile
+    for profile in (
+        _SPECIFICATION,
+        replace(_HYPERCORN, name="hypercorn-trio", send="shielded"),
+        _HYPERCORN,
+        replace(_HYPERCORN, name="hypercorn-uvloop"),
+        _UVICORN,
+        replace(_UVICORN, name="uvicorn-wsproto"),
+        replace(
+            _UVICORN,
+            name="uvicorn-legacy",
+            abort_code=1006,
+            own_code=1005,
+            blocks_after_abort=False,
+        ),
+        _GRANIAN,
+        _DAPHNE,
+    )
+}
 """The servers that are known, by their names."""

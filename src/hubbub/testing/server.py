@@ -78,7 +78,7 @@ class Server:
         self._transcript = transcript
         self._receive = create_ws_receive(link)
         self._send = create_ws_send(link, scope["subprotocols"])
-        self._told = False  # of the disconnect
+        self._told: Message | None = None  # the disconnect
         self._closed = False
 
     async def run(self, app: ASGIApp) -> None:
@@ -110,14 +110,22 @@ class Server:
     async def receive(self) -> Message:
         """Be the application's ``receive``."""
         with self._waiting("receive()"):
-            if self._told and self._profile.second_receive == "blocks":
-                await anyio.sleep_forever()
+            if self._told is not None:
+                return await self._receive_again(self._told)
             event = await self._receive()
             if event["type"] == "websocket.disconnect":
-                if self._told and self._profile.second_receive == "no status":
-                    event = {**event, "code": NO_STATUS}
-                self._told = True
+                self._told = event
             return event
+
+    async def _receive_again(self, event: Message) -> Message:
+        profile, ending = self._profile, self._link.ending
+        lost = ending is not None and ending.code == ABNORMAL
+        if profile.second_receive == "blocks" or (lost and profile.blocks_after_abort):
+            await anyio.sleep_forever()
+        await checkpoint()
+        if profile.second_receive == "same":
+            return {**event}
+        return {"type": "websocket.disconnect", "code": NO_STATUS, "reason": ""}
 
     async def send(self, event: Message) -> None:
         """Be the application's ``send``."""
@@ -130,23 +138,30 @@ class Server:
                     raise
 
     async def _send_as_profile_has_it(self, event: Message) -> None:
-        profile, kind = self._profile, event["type"]
-        if kind == "websocket.send" and not profile.empty_messages:
-            if not event.get("text") and not event.get("bytes"):
-                return await checkpoint()
-        elif kind == "websocket.accept" and not profile.accept_headers:
+        if self._is_ignored(event):
+            return await checkpoint()
+        kind = event["type"]
+        if kind == "websocket.accept" and not self._profile.accept_headers:
             event = {**event, "headers": []}
         elif kind == "websocket.close":
-            if self._closed and not profile.second_close:
-                return await checkpoint()
             event = self._check_close(event)
-        elif kind.startswith("websocket.http.response") and not profile.denial:
-            raise ValueError(f"Cannot handle message type {kind}!")
-        elif event.get("more_body") and not profile.denial_in_parts:
+        elif event.get("more_body") and not self._profile.denial_in_parts:
+            self._link.answer = None
             raise RuntimeError("Unsupported ASGI message")
-        await self._send(event)
         self._closed = kind == "websocket.close"
+        await self._send(event)
         return None
+
+    def _is_ignored(self, event: Message) -> bool:
+        profile, kind = self._profile, event["type"]
+        if kind == "websocket.close":
+            return self._closed and not profile.second_close
+        if kind == "websocket.send":
+            empty = not event.get("text") and not event.get("bytes")
+            return (empty and not profile.empty_messages) or (
+                self._closed and not profile.send_after_close
+            )
+        return kind.startswith("websocket.http.response.") and not profile.denial
 
     def _check_close(self, event: Message) -> Message:
         code = event.get("code") or 1000
