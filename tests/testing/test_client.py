@@ -8,6 +8,9 @@ from typing import Any
 
 import anyio
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket as StarletteWebSocket
 
 from hubbub import App, DropOldest, Hub, WebSocket, WebSocketDisconnect
 from hubbub.testing import Peer, Rejected, TestClient
@@ -461,6 +464,26 @@ async def test_that_the_peer_has_gone_may_leave_the_application() -> None:
     for app in (talk, send_on):
         async with TestClient(app) as client, client.connect("/"):
             pass
+
+
+async def test_what_starlette_raises() -> None:
+    async def echo(ws: StarletteWebSocket) -> None:
+        await ws.accept()
+        while True:  # until it raises Starlette's own WebSocketDisconnect
+            await ws.send_text(await ws.receive_text())
+
+    async def fail(ws: StarletteWebSocket) -> None:
+        await ws.accept()
+        raise HandlerError
+
+    app = Starlette(routes=[WebSocketRoute("/echo", echo), WebSocketRoute("/fail", fail)])
+    async with TestClient(app) as client:
+        async with client.connect("/echo") as ws:
+            await ws.send("hi")
+            assert await ws.receive() == "hi"
+        with pytest.raises(HandlerError):
+            async with client.connect("/fail") as ws:
+                await ws.receive()
 
 
 async def test_a_disconnect_that_was_none_is_an_error() -> None:
