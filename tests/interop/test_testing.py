@@ -38,7 +38,7 @@ async def test_a_room(client: TestClient, framework: Framework, ends: list[objec
         "/rooms/café?color=dark red", headers={"X-Token": "secret"}, subprotocols=["other", "chat"]
     ) as ws:
         assert ws.accepted_subprotocol == "chat"
-        assert ws.response_headers["X-Room"] == "open"
+        assert ws.headers["X-Room"] == "open"
         asked = await ws.receive_json()
         assert asked == {
             "name": "café",

@@ -112,6 +112,14 @@ SERVERS = [
     ),
 ]
 
+# Ours, which the testing kit takes for the specification.
+OWN = Server(
+    "hubbub",
+    "hubbub serve --port {port} --backend trio tests.servers.probe:application",
+    loop="trio",
+    requires=("trio",),
+)
+
 # What runs hub members that are connections of other libraries: see ``joined``.
 JOINED = [
     Server(
@@ -392,7 +400,7 @@ def running_joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
 def running_raw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunningServer]]:
     """Run all servers once more, for applications that leave ugly logs."""
     with ExitStack() as stack:
-        yield _run_servers(SERVERS, stack, tmp_path_factory.mktemp("raw"))
+        yield _run_servers([*SERVERS, OWN], stack, tmp_path_factory.mktemp("raw"))
 
 
 def _run_servers(
@@ -427,7 +435,7 @@ def server(request: pytest.FixtureRequest) -> RunningServer:
     return running[facts.name]
 
 
-@pytest.fixture(params=SERVERS, ids=lambda facts: facts.name)
+@pytest.fixture(params=[*SERVERS, OWN], ids=lambda facts: facts.name)
 def raw_server(
     request: pytest.FixtureRequest, running_raw: dict[str, RunningServer]
 ) -> RunningServer:

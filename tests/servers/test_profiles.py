@@ -113,7 +113,7 @@ async def simulate(profile: Profile, path: str, act: tuple[Any, ...]) -> Report:
     async with client:
         try:
             async with client.connect(path, headers=HEADERS) as ws:
-                probe = ws.response_headers.get("X-Probe")
+                probe = ws.headers.get("X-Probe")
                 seen: Report = {"status": 101, "x-probe": probe, "heard": []}
                 await meet_simulated(ws, act, seen)
         except Rejected as rejected:

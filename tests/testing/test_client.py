@@ -136,7 +136,7 @@ async def test_what_the_peer_sees_of_the_answer() -> None:
         client.connect("/", subprotocols=["x", "y"]) as ws,
     ):
         assert ws.accepted_subprotocol == "y"
-        assert ws.response_headers.getall("set-cookie") == ["a=1", "b=2"]
+        assert ws.headers.getall("set-cookie") == ["a=1", "b=2"]
 
 
 async def test_a_rejection() -> None:

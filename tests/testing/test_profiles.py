@@ -101,12 +101,12 @@ async def test_empty_messages_are_not_sent() -> None:
 
 async def test_accept_headers_are_not_sent() -> None:
     async with client_of(Application(ACCEPT)) as client, client.connect("/") as ws:
-        assert ws.response_headers == {"x": "y"}
+        assert ws.headers == {"x": "y"}
     async with (
         client_of(Application(ACCEPT), accept_headers=False) as client,
         client.connect("/") as ws,
     ):
-        assert not ws.response_headers
+        assert not ws.headers
 
 
 # -- The end ----------------------------------------------------------------------------

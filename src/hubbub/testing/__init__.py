@@ -3,8 +3,12 @@
 Only names live here. ``TestClient`` is an application's peers; the rest is what goes wrong.
 """
 
+from hubbub.testing.cancelling import cancel_at as cancel_at
 from hubbub.testing.client import TestClient as TestClient
 from hubbub.testing.failures import Rejected as Rejected
 from hubbub.testing.peer import Peer as Peer
 from hubbub.testing.profiles import PROFILES as PROFILES
 from hubbub.testing.profiles import Profile as Profile
+from hubbub.testing.streams import FaultyStream as FaultyStream
+from hubbub.testing.streams import MemoryStream as MemoryStream
+from hubbub.testing.streams import memory_streams as memory_streams

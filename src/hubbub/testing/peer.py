@@ -57,7 +57,7 @@ class Peer:
         return self._link.answer.subprotocol if self._link.answer is not None else None
 
     @property
-    def response_headers(self) -> Headers:
+    def headers(self) -> Headers:
         """The headers that the application accepted with, names without regard to case."""
         return _decode(self._link.answer.headers if self._link.answer is not None else ())
 
