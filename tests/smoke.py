@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 CONTENTS = (
     "hubbub/py.typed",
+    "hubbub_pytest.py",
     "hubbub/demo/static/index.html",
     "hubbub/demo/static/style.css",
     "hubbub/demo/static/chat.js",
@@ -49,6 +52,11 @@ def check_that_the_command_names_its_extra() -> None:
     assert 'pip install "hubbub[cli]"' in ran.stderr, ran.stderr
 
 
+def check_that_pytest_finds_the_plugin() -> None:
+    [plugin] = entry_points(group="pytest11", name="hubbub_pytest")
+    assert find_spec(plugin.value) is not None
+
+
 if __name__ == "__main__":
     names = zipfile.ZipFile(sys.argv[1]).namelist()
     missing = [part for part in CONTENTS if not any(name.endswith(part) for name in names)]
@@ -57,3 +65,4 @@ if __name__ == "__main__":
     assert "site-packages" in Path(hubbub.__file__).parts, hubbub.__file__
     anyio.run(check_that_a_room_works)
     check_that_the_command_names_its_extra()
+    check_that_pytest_finds_the_plugin()

@@ -1,0 +1,84 @@
+"""The plugin for pytest: clients and servers as fixtures, and the loops to run on.
+
+Outside of the package, because pytest imports it for every run of every project that has hubbub
+installed: nothing of hubbub is imported before a fixture is asked for. The fixtures are run by
+anyio's own plugin, which runs them and the test in one task; so they may hold task groups.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from hubbub.testing import TestClient
+
+__all__ = ("pytest_addoption", "pytest_generate_tests", "ws_client", "ws_server")
+
+_LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "asyncio": ("asyncio", {"use_uvloop": False}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a project say which loops its async tests run on."""
+    help_text = f"the loops that async tests run on, each on all: {', '.join(_LOOPS)}"
+    parser.addini("hubbub_loops", help_text, type="args", default=[])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each async test on all of these loops, unless it says itself which."""
+    loops: list[str] = metafunc.config.getini("hubbub_loops")
+    if not loops or "anyio_backend" not in metafunc.fixturenames:
+        return
+    if unknown := set(loops) - set(_LOOPS):
+        raise pytest.UsageError(f"Expected hubbub_loops of {list(_LOOPS)}, got {sorted(unknown)}")
+    marks = metafunc.definition.iter_markers("parametrize")
+    if not any("anyio_backend" in str(mark.args[:1]) for mark in marks):
+        backends = [pytest.param(_LOOPS[loop], id=loop) for loop in loops]
+        # As a mark, which counts for more than the parameters of the fixture.
+        mark = pytest.mark.parametrize("anyio_backend", backends, scope="session")
+        metafunc.definition.add_marker(mark)
+
+
+@pytest.fixture
+async def ws_client() -> AsyncGenerator[Callable[..., Awaitable[TestClient]]]:
+    """Make clients of applications, whose lifespans run until the end of the test.
+
+    ``client = await ws_client(app)``; options are those of ``TestClient``.
+    """
+    from hubbub.testing import TestClient
+
+    async with AsyncExitStack() as clients:
+
+        async def enter(app: Callable[..., Awaitable[None]], **options: Any) -> TestClient:
+            return await clients.enter_async_context(TestClient(app, **options))
+
+        yield enter
+
+
+@pytest.fixture
+async def ws_server() -> AsyncGenerator[Callable[..., Awaitable[str]]]:
+    """Serve applications on free ports, in the test's own loop, until the end of the test.
+
+    ``url = await ws_server(app)``; options are those of ``hubbub.ws_bridge.Config``.
+    """
+    from hubbub._tasks import create_task_group
+    from hubbub.ws_bridge import Config, serve
+
+    async with create_task_group() as tasks:
+
+        async def start(app: Callable[..., Awaitable[None]], **limits: Any) -> str:
+            [(host, port)] = await tasks.start(partial(serve, app, port=0, config=Config(**limits)))
+            return f"ws://{host}:{port}"
+
+        yield start
+        tasks.cancel_scope.cancel()
