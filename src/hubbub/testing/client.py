@@ -13,7 +13,6 @@ from anyio import AsyncContextManagerMixin
 from yarl import URL
 
 from hubbub._tasks import create_task_group
-from hubbub.app import RAISE_ERRORS
 from hubbub.datastructures import encode_headers
 from hubbub.testing.failures import patience, settle
 from hubbub.testing.lifespan import run_lifespan
@@ -22,6 +21,7 @@ from hubbub.testing.peer import Peer
 from hubbub.testing.profiles import PROFILES, Profile
 from hubbub.testing.server import Server, build_scope
 from hubbub.testing.transcript import Transcript
+from hubbub.testing.watching import Watched
 from hubbub.wire.client_handshake import ClientHandshake
 
 if TYPE_CHECKING:
@@ -127,11 +127,11 @@ class TestClient(AsyncContextManagerMixin):
         )
         link = Link(self._profile, capacity)
         peer = Peer(link, transcript, self.timeout)
-        scope = self._build_scope(url, headers, subprotocols)
-        server = Server(scope, link, self._profile, transcript)
+        server = Server(self._build_scope(url, headers, subprotocols), link, self._profile)
+        app = Watched(self._app, transcript, raises=self._raises)
         error: Exception | None = None
         async with create_task_group() as tasks:
-            tasks.start_soon(server.run, self._app)
+            tasks.start_soon(server.run, app)
             with link:
                 try:
                     await peer.wait_accepted()
@@ -141,11 +141,11 @@ class TestClient(AsyncContextManagerMixin):
                 try:
                     await peer.close()
                     with peer.patience("return of the application, whose peer has gone"):
-                        await server.over.wait()
+                        await app.over.wait()
                 except TimeoutError as late:
                     error = error or late
             tasks.cancel_scope.cancel()
-        settle(error, server.error if self._raises else None, transcript)
+        settle(error, app.error, transcript)
 
     def _patience(self, what: str) -> AbstractContextManager[None]:
         return patience(self.timeout, what)
@@ -157,9 +157,6 @@ class TestClient(AsyncContextManagerMixin):
             subprotocols=subprotocols,
             headers=encode_headers(headers),
         )
-        scope = build_scope(
+        return build_scope(
             handshake.request(), self._profile, secure=url.scheme == "wss", state=self._state
         )
-        if self._raises:
-            scope["extensions"][RAISE_ERRORS] = {}
-        return scope

@@ -6,7 +6,6 @@ another server does differently is done here and in link, and nowhere else. Used
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -14,16 +13,14 @@ from anyio.lowlevel import checkpoint
 
 from hubbub.close_codes import ABNORMAL, NO_STATUS
 from hubbub.exceptions import ClientDisconnected
-from hubbub.testing.transcript import describe
 from hubbub.wire.handshake import Refusal, ServerHandshake
 from hubbub.ws_bridge import build_ws_scope, create_ws_receive, create_ws_send
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from hubbub.testing.link import Link
     from hubbub.testing.profiles import Profile
-    from hubbub.testing.transcript import Transcript
     from hubbub.types import ASGIApp, Message, Scope
 
 __all__ = ("CLIENT", "SERVER", "Server", "build_scope")
@@ -62,20 +59,12 @@ def build_scope(
 
 
 class Server:
-    """One call of an application.
+    """One call of an application."""
 
-    Attributes:
-        error: what it raised, other than that its peer had gone.
-        over: set when it has returned or raised.
-    """
-
-    def __init__(self, scope: Scope, link: Link, profile: Profile, transcript: Transcript) -> None:
-        self.error: Exception | None = None
-        self.over = anyio.Event()
+    def __init__(self, scope: Scope, link: Link, profile: Profile) -> None:
         self._scope = scope
         self._link = link
         self._profile = profile
-        self._transcript = transcript
         self._receive = create_ws_receive(link)
         self._send = create_ws_send(link, scope["subprotocols"])
         self._told: Message | None = None  # the disconnect
@@ -83,23 +72,18 @@ class Server:
 
     async def run(self, app: ASGIApp) -> None:
         """Call the application, and end what it leaves unfinished."""
-        self._transcript.application = "is running"
+        failed = False
         try:
             await app(self._scope, self.receive, self.send)
-        except Exception as error:  # the border to the application
-            self._transcript.application = f"raised {error!r}"
-            if self._link.ending is None or not _is_disconnect(error):
-                self.error = error
-        else:
-            self._transcript.application = "returned"
+        except Exception:  # the border to the application
+            failed = True
         finally:
-            self._finish()
-            self.over.set()
+            self._finish(failed=failed)
 
-    def _finish(self) -> None:
+    def _finish(self, *, failed: bool) -> None:
         link, profile = self._link, self._profile
-        status = profile.returned_early if self.error is None else profile.failed_early
-        code = profile.returned if self.error is None else profile.failed
+        status = profile.failed_early if failed else profile.returned_early
+        code = profile.failed if failed else profile.returned
         if link.answer is None or link.answer.status != 101:
             if link.answer is None and link.ending is None and status is not None:
                 link.refuse(status)
@@ -109,13 +93,12 @@ class Server:
 
     async def receive(self) -> Message:
         """Be the application's ``receive``."""
-        with self._waiting("receive()"):
-            if self._told is not None:
-                return await self._receive_again(self._told)
-            event = await self._receive()
-            if event["type"] == "websocket.disconnect":
-                self._told = event
-            return event
+        if self._told is not None:
+            return await self._receive_again(self._told)
+        event = await self._receive()
+        if event["type"] == "websocket.disconnect":
+            self._told = event
+        return event
 
     async def _receive_again(self, event: Message) -> Message:
         profile, ending = self._profile, self._link.ending
@@ -129,15 +112,6 @@ class Server:
 
     async def send(self, event: Message) -> None:
         """Be the application's ``send``."""
-        self._transcript.app(_describe_event(event))
-        with self._waiting("send()"):
-            try:
-                await self._send_as_profile_has_it(event)
-            except ClientDisconnected:
-                if self._profile.tells_senders:
-                    raise
-
-    async def _send_as_profile_has_it(self, event: Message) -> None:
         if self._is_ignored(event):
             return await checkpoint()
         kind = event["type"]
@@ -149,7 +123,11 @@ class Server:
             self._link.answer = None
             raise RuntimeError("Unsupported ASGI message")
         self._closed = kind == "websocket.close"
-        await self._send(event)
+        try:
+            await self._send(event)
+        except ClientDisconnected:
+            if self._profile.tells_senders:
+                raise
         return None
 
     def _is_ignored(self, event: Message) -> bool:
@@ -169,38 +147,3 @@ class Server:
         if not self._profile.sends_1xxx and 1000 < code < 3000 and accepted:
             raise RuntimeError(f"invalid close code {code} (must be 1000 or from 3000 to 4999)")
         return event if self._profile.sends_reason else {**event, "reason": ""}
-
-    @contextmanager
-    def _waiting(self, where: str) -> Iterator[None]:
-        self._transcript.waiting.append(where)
-        try:
-            yield
-        finally:
-            self._transcript.waiting.remove(where)
-
-
-def _is_disconnect(error: BaseException) -> bool:
-    """Tell whether this is the peer's leaving, which an application may let pass.
-
-    That of Starlette and Litestar is known by its name: neither need be here.
-    """
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_disconnect, error.exceptions))
-    return isinstance(error, ClientDisconnected) or any(
-        kind.__name__ == "WebSocketDisconnect" for kind in type(error).__mro__
-    )
-
-
-def _describe_event(event: Message) -> str:
-    kind = event["type"]
-    if kind == "websocket.send":
-        text, data = event.get("text"), event.get("bytes")
-        return f"sends {describe(text if text is not None else data or b'')}"
-    if kind == "websocket.accept":
-        subprotocol = event.get("subprotocol")
-        return f"accepts with subprotocol {subprotocol!r}" if subprotocol else "accepts"
-    if kind == "websocket.close":
-        return f"closes with {event.get('code', 1000)} {event.get('reason') or ''!r}"
-    if kind == "websocket.http.response.start":
-        return f"refuses with {event.get('status')}"
-    return f"sends the event {kind}"
