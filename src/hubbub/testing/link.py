@@ -64,6 +64,7 @@ class Link:
         answer: the application's answer, as far as it has come.
         answered: set when the answer is whole, or never will be.
         ending: how it ended; None while it lasts.
+        aborted: whether the peer has vanished.
         incoming: messages for the application.
         outgoing: messages for the peer.
     """
@@ -73,6 +74,7 @@ class Link:
         self.answer: Answer | None = None
         self.answered = anyio.Event()
         self.ending: Ending | None = None
+        self.aborted = False
         self.incoming = Queue(capacity)
         self.outgoing = Queue(capacity)
         self._profile = profile
@@ -101,6 +103,12 @@ class Link:
             self.outgoing.close()
             self.pace.resume()
             self.answered.set()
+
+    def abort(self) -> None:
+        """End it on the peer's behalf, who does not even take what was on its way."""
+        self.aborted = True
+        self.end(ABNORMAL, "", "peer")
+        self.outgoing.clear()
 
     # -- The events behind the application's `receive` -------------------------------------
 

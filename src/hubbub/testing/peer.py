@@ -260,14 +260,13 @@ class Peer:
 
     def abort(self) -> None:
         """Vanish without a close frame; what has come and was not received is lost."""
-        self.half_close()
-        self._link.outgoing.clear()
+        self.transcript.peer("vanishes")
+        self._link.abort()
 
     def half_close(self) -> None:
         """Send the end of the stream, without a close frame; what has come is still there."""
-        if self._link.ending is None:
-            self.transcript.peer("ends the stream")
-            self._link.end(ABNORMAL, "", "peer")
+        self.transcript.peer("ends the stream")
+        self._link.end(ABNORMAL, "", "peer")
 
     # -- Failures ------------------------------------------------------------------------
 

@@ -136,6 +136,9 @@ class FaultyStream(ByteStream):
         client = FaultyStream(client, split=1)  # every byte comes alone, and goes alone
 
     It breaks with ``anyio.BrokenResourceError``, as streams do whose peer has vanished.
+
+    Attributes:
+        pace: how fast it receives.
     """
 
     def __init__(
@@ -163,13 +166,13 @@ class FaultyStream(ByteStream):
         self._split = split
         self._delay = delay
         self._left = cut_after
-        self._pace = Pace()
+        self.pace = Pace()
         self._owed = 0  # bytes of the last piece, which takes its time before the next
         self._broken = False
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive the next piece; nothing is lost when it is cancelled."""
-        await self._pace.wait(max(self._owed, 1))
+        await self.pace.wait(max(self._owed, 1))
         self._owed = 0
         await self._pass()
         if self._left == 0:
@@ -200,16 +203,16 @@ class FaultyStream(ByteStream):
 
     async def aclose(self) -> None:
         """Close the stream."""
-        self._pace.resume()
+        self.pace.resume()
         await self._stream.aclose()
 
     def stall(self) -> None:
         """Receive nothing more, so that the other end cannot send when all buffers are full."""
-        self._pace.stall()
+        self.pace.stall()
 
     def resume(self) -> None:
         """Receive as fast as it comes."""
-        self._pace.resume()
+        self.pace.resume()
 
     def read_slowly(self, bytes_per_second: float) -> None:
         """Receive so much in a second.
@@ -217,12 +220,12 @@ class FaultyStream(ByteStream):
         Raises:
             ValueError: if it is not more than none.
         """
-        self._pace.read_slowly(bytes_per_second)
+        self.pace.read_slowly(bytes_per_second)
 
     async def abort(self) -> None:
         """Break the connection: whoever uses this end fails, the other end finds it closed."""
         self._broken = True
-        self._pace.resume()
+        self.pace.resume()
         await anyio.aclose_forcefully(self._stream)
 
     @property
