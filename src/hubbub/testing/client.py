@@ -1,42 +1,36 @@
-"""TestClient: an ASGI application in a test, with its lifespan and its connections.
+"""TestClient: an ASGI application in a test, met at the border that ASGI is.
 
-Everything runs in the test's own event loop, without a thread and without a socket. What a
-server does is in server, what a test does with a connection in peer. Called by tests.
+What a server does is in server, what a test does with a connection in peer, and how both come
+together in conversing. Called by tests.
 """
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from anyio import AsyncContextManagerMixin
 from yarl import URL
 
-from hubbub._tasks import create_task_group
 from hubbub.datastructures import encode_headers
-from hubbub.testing.failures import patience, settle
-from hubbub.testing.lifespan import run_lifespan
+from hubbub.testing.conversing import Client
 from hubbub.testing.link import Link
-from hubbub.testing.peer import Peer
 from hubbub.testing.profiles import PROFILES, Profile
 from hubbub.testing.server import Server, build_scope
-from hubbub.testing.transcript import Transcript
-from hubbub.testing.watching import Watched
 from hubbub.wire.client_handshake import ClientHandshake
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from hubbub.datastructures import HeadersLike
-    from hubbub.types import ASGIApp, Scope
+    from hubbub.testing.peer import Peer
+    from hubbub.types import Scope
 
 __all__ = ("TestClient",)
 
 _BASE: Final = URL("ws://testserver/")
 
 
-class TestClient(AsyncContextManagerMixin):
+class TestClient(Client):
     """Talks to an ASGI application as many peers, inside a test's own event loop.
 
         async with TestClient(app) as client, client.connect("/chat") as ws:
@@ -77,20 +71,10 @@ class TestClient(AsyncContextManagerMixin):
             if server not in PROFILES:
                 raise ValueError(f"Expected a server of {sorted(PROFILES)}, got {server!r}")
             server = PROFILES[server]
-        self._app: ASGIApp = app
+        super().__init__(
+            app, timeout=timeout, raises=raise_app_exceptions, lifespan=server.lifespan
+        )
         self._profile = server
-        self.timeout = timeout
-        self._raises = raise_app_exceptions
-        self._state: dict[str, Any] | None = None
-
-    @asynccontextmanager
-    async def __asynccontextmanager__(self) -> AsyncGenerator[TestClient]:
-        if not self._profile.lifespan:
-            yield self
-            return
-        lifespan = run_lifespan(self._app, self._patience, raises=self._raises)
-        async with lifespan as self._state:
-            yield self
 
     def connect(
         self,
@@ -115,40 +99,11 @@ class TestClient(AsyncContextManagerMixin):
             ValueError: if the URL or a header is none.
             WebSocketDisconnect: if it ends without an answer.
         """
-        return self._connect(_BASE.join(URL(url)), headers, subprotocols, capacity)
-
-    @asynccontextmanager
-    async def _connect(
-        self, url: URL, headers: HeadersLike, subprotocols: Sequence[str], capacity: int
-    ) -> AsyncGenerator[Peer]:
-        transcript = Transcript(url.path_qs)
-        transcript.peer(
-            f"connects, and offers {list(subprotocols)}" if subprotocols else "connects"
-        )
+        whole_url = _BASE.join(URL(url))
         link = Link(self._profile, capacity)
-        peer = Peer(link, transcript, self.timeout)
-        server = Server(self._build_scope(url, headers, subprotocols), link, self._profile)
-        app = Watched(self._app, transcript, raises=self._raises)
-        error: Exception | None = None
-        async with create_task_group() as tasks:
-            tasks.start_soon(server.run, app)
-            with link:
-                try:
-                    await peer.wait_accepted()
-                    yield peer
-                except Exception as raised:
-                    error = raised
-                try:
-                    await peer.close()
-                    with peer.patience("return of the application, whose peer has gone"):
-                        await app.over.wait()
-                except TimeoutError as late:
-                    error = error or late
-            tasks.cancel_scope.cancel()
-        settle(error, app.error, transcript)
-
-    def _patience(self, what: str) -> AbstractContextManager[None]:
-        return patience(self.timeout, what)
+        scope = self._build_scope(whole_url, headers, subprotocols)
+        server = Server(scope, link, self._profile)
+        return self._converse(whole_url.path_qs, subprotocols, link, server.run)
 
     def _build_scope(self, url: URL, headers: HeadersLike, subprotocols: Sequence[str]) -> Scope:
         handshake = ClientHandshake(

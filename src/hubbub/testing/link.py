@@ -64,15 +64,17 @@ class Link:
         answer: the application's answer, as far as it has come.
         answered: set when the answer is whole, or never will be.
         ending: how it ended; None while it lasts.
+        ended: set when it has.
         aborted: whether the peer has vanished.
         incoming: messages for the application.
         outgoing: messages for the peer.
     """
 
-    def __init__(self, profile: Profile, capacity: int) -> None:
-        self.pace = Pace()
+    def __init__(self, profile: Profile, capacity: int, pace: Pace | None = None) -> None:
+        self.pace = pace or Pace()
         self.answer: Answer | None = None
         self.answered = anyio.Event()
+        self.ended = anyio.Event()
         self.ending: Ending | None = None
         self.aborted = False
         self.incoming = Queue(capacity)
@@ -90,6 +92,11 @@ class Link:
     ) -> None:
         self.end(ABNORMAL, "", "peer")  # a send that is shielded would wait for ever
 
+    def open(self, answer: Answer) -> None:
+        """Give the answer, whole."""
+        self.answer = answer
+        self.answered.set()
+
     def end(self, code: int | None, reason: str, by: Side) -> None:
         """End it; the first one to come here is the end.
 
@@ -103,6 +110,7 @@ class Link:
             self.outgoing.close()
             self.pace.resume()
             self.answered.set()
+            self.ended.set()
 
     def abort(self) -> None:
         """End it on the peer's behalf, who does not even take what was on its way."""
@@ -142,8 +150,7 @@ class Link:
     async def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Let the peer in."""
         await self._checkpoint()
-        self.answer = Answer(101, headers, subprotocol)
-        self.answered.set()
+        self.open(Answer(101, headers, subprotocol))
 
     def refuse(self, status: int) -> None:
         """Refuse the peer on the server's own account."""
