@@ -9,8 +9,9 @@ from typing import Any
 import anyio
 import pytest
 
-from hubbub import App, Hub
-from tests.peer import Peer, eventually, running
+from hubbub import App
+from hubbub.testing import TestClient
+from tests.peer import eventually, running
 from tests.router.client import Client
 from tests.ws_bridge.peers import served
 
@@ -26,27 +27,30 @@ def program() -> dict[str, Any]:
 
 
 async def test_echo_and_chat(program: dict[str, Any]) -> None:
-    app, hub = program["app"], program["hub"]
+    app = program["app"]
     assert isinstance(app, App)
-    assert isinstance(hub, Hub)
-    echo, ada, grace = Peer(path="/echo"), Peer(path="/chat"), Peer(path="/chat")
-    async with hub, running(app, echo, ada, grace):
-        await eventually(lambda: len(hub.connections) == 2)
-        echo.say("hi")
-        ada.say("hello")
-        await eventually(lambda: echo.heard == ["hi"])
-        await eventually(lambda: grace.heard == ["hello"])
-        assert ada.heard == []
-        for peer in (echo, ada, grace):
-            peer.leave()
+    async with (
+        TestClient(app) as client,
+        client.connect("/echo") as echo,
+        client.connect("/chat") as ada,
+        client.connect("/chat") as grace,
+    ):
+        await echo.send("hi")
+        await ada.send("hello")
+        assert await echo.receive() == "hi"
+        assert await grace.receive() == "hello"
+        await ada.expect_silence()
 
 
 async def test_mounted_in_starlette(program: dict[str, Any]) -> None:
     exec(compile(MOUNTED, "README.md", "exec"), program)
-    peer = Peer(path="/ws/chat", root_path="")
-    async with program["lifespan"](program["site"]), running(program["site"], peer):
-        await eventually(lambda: program["hub"].connections)
-        peer.leave()
+    async with (
+        TestClient(program["site"]) as client,
+        client.connect("/ws/chat") as ada,
+        client.connect("/ws/chat") as grace,
+    ):
+        await ada.send("hello")
+        assert await grace.receive() == "hello"
 
 
 async def test_the_client(program: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
