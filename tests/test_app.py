@@ -136,6 +136,19 @@ class TestHowAHandlerEnds:
         assert record.exc_info is not None
         assert isinstance(record.exc_info[1], KeyError)
 
+    async def test_it_raises_to_a_server_that_asks_for_it(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def handler(ws: WebSocket) -> None:
+            await ws.accept()
+            raise KeyError("mine")
+
+        peer = Peer(extensions={module.RAISE_ERRORS: {}})
+        with pytest.raises(KeyError, match="mine"):
+            await call(App({"/": handler}), peer)
+        assert peer.closed_with == (1011, "")
+        assert not caplog.records
+
     async def test_it_raises_before_it_accepts(self, caplog: pytest.LogCaptureFixture) -> None:
         async def handler(ws: WebSocket) -> None:
             raise KeyError("mine")

@@ -185,6 +185,9 @@ async def test_a_request_that_is_none() -> None:
         with pytest.raises(ValueError, match="URL"):
             async with client.connect("ws://[:1"):
                 raise AssertionError("connected")
+        with pytest.raises(ValueError, match="at least 1 message"):
+            async with client.connect("/", capacity=0):
+                raise AssertionError("connected")
 
 
 # -- The end ----------------------------------------------------------------------------

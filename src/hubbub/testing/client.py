@@ -96,7 +96,7 @@ class TestClient(Client):
         Raises:
             Rejected: if the application refuses.
             TimeoutError: if it does not answer in time, or does not return at the end.
-            ValueError: if the URL or a header is none.
+            ValueError: if the URL, a header or the capacity is none.
             WebSocketDisconnect: if it ends without an answer.
         """
         whole_url = _BASE.join(URL(url))

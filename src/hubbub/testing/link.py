@@ -71,6 +71,18 @@ class Link:
     """
 
     def __init__(self, profile: Profile, capacity: int, pace: Pace | None = None) -> None:
+        """Make a connection whose application has not answered yet.
+
+        Args:
+            profile: the server between the two.
+            capacity: messages that may be on their way, in each direction.
+            pace: how fast the peer reads, if something else reads for it.
+
+        Raises:
+            ValueError: if the capacity is not at least 1.
+        """
+        if capacity < 1:
+            raise ValueError(f"Expected a capacity of at least 1 message, got {capacity}")
         self.pace = pace or Pace()
         self.answer: Answer | None = None
         self.answered = anyio.Event()
