@@ -12,3 +12,4 @@ from hubbub.testing.profiles import Profile as Profile
 from hubbub.testing.streams import FaultyStream as FaultyStream
 from hubbub.testing.streams import MemoryStream as MemoryStream
 from hubbub.testing.streams import memory_streams as memory_streams
+from hubbub.testing.wire_client import WireClient as WireClient

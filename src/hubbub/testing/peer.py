@@ -178,7 +178,8 @@ class Peer:
         """Close the connection. Closing one that is over does nothing.
 
         Args:
-            code: 1000-1003, 1007-1014 or 3000-4999; None for a close frame without a code.
+            code: 1000-1003, 1007-1014 or 3000-4999; None for a close frame without a code,
+                for which ``WireClient`` sends 1000.
             reason: at most 123 bytes of UTF-8.
 
         Raises:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hubbub.testing.transcript import Transcript
     from hubbub.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ("Watched", "is_disconnect")
+__all__ = ("Watched",)
 
 
 class Watched:
@@ -73,7 +73,7 @@ class Watched:
             await self._app(scope, watched_receive, watched_send)
         except Exception as error:
             self._transcript.application = f"raised {error!r}"
-            if self._raises and not (told and is_disconnect(error)):
+            if self._raises and not (told and _is_disconnect(error)):
                 self.error = error
             raise
         else:
@@ -90,13 +90,13 @@ class Watched:
             self._transcript.waiting.remove(where)
 
 
-def is_disconnect(error: BaseException) -> bool:
+def _is_disconnect(error: BaseException) -> bool:
     """Tell whether this is the peer's leaving, which an application may let pass.
 
     That of Starlette and Litestar is known by its name: neither need be here.
     """
     if isinstance(error, BaseExceptionGroup):
-        return all(map(is_disconnect, error.exceptions))
+        return all(map(_is_disconnect, error.exceptions))
     return isinstance(error, ClientDisconnected) or any(
         kind.__name__ == "WebSocketDisconnect" for kind in type(error).__mro__
     )
