@@ -62,7 +62,10 @@ async def refuse(ws: WebSocket) -> None:
     await ws.reject(403, body=b"not you\n")
 
 
-APP = App({"/": echo, "/look": look, "/show": show, "/fail": fail, "/refuse": refuse})
+APP = App(
+    {"/": echo, "/look": look, "/show": show, "/fail": fail, "/refuse": refuse},
+    origins=["http://o"],
+)
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ async def test_a_client_in_rooms(link: str) -> None:
 async def test_what_the_server_sees(link: str) -> None:
     recorder = Recorder()
     headers = [("X-A", "1"), ("X-A", "2"), ("User-Agent", "mine")]
-    async with hosted(link, App({"/a b": recorder})) as to:
+    async with hosted(link, App({"/a b": recorder}, origins=["http://o"])) as to:
         async with to(
             "/a%20b?q=1&q=%20", subprotocols=["one", "two"], headers=headers, origin="http://o"
         ):
