@@ -19,6 +19,7 @@ class Worker:
 
     def __init__(self, *, stall_timeout: float | None = None) -> None:
         self.in_line = False
+        self.sender: object = None
         self.progress = 0
         self.stall_timeout = stall_timeout
         self.drained = 0

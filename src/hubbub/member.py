@@ -83,6 +83,7 @@ class Member:
         "data",
         "in_line",
         "progress",
+        "sender",
         "socket",
         "stall_timeout",
     )
@@ -107,6 +108,7 @@ class Member:
         self._drained: anyio.Event | None = None
         self.data = data
         self.in_line = False
+        self.sender: object = None
         self.progress = 0
         self.stall_timeout = stall_timeout
 

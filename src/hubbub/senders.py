@@ -30,6 +30,8 @@ class Drainable(Protocol):
 
     in_line: bool
     """Kept by the senders: whether it waits in the line or is in a sender's hands."""
+    sender: object
+    """Kept by the senders: the one that has it in hand, or None."""
     progress: int
     """Changes with each message that was sent."""
     stall_timeout: float | None
@@ -115,9 +117,8 @@ class Senders:
         Only for a member whose connection is given up: what a cancelled send leaves on the
         wire is no whole message.
         """
-        for sender in self._senders:
-            if sender.current is member:
-                sender.scope.cancel()
+        if isinstance(member.sender, _Sender):
+            member.sender.scope.cancel()
 
     def stop(self) -> None:
         """End all senders, whatever they are at, and the warden."""
@@ -191,13 +192,14 @@ class Senders:
         line = self._line
         while line:
             member = sender.current = line.popleft()
+            member.sender = sender
             sender.taken += 1
             before = member.progress
             more = False
             try:
                 more = await member.drain()
             finally:
-                sender.current = None
+                sender.current = member.sender = None
                 member.in_line = more
             if more:
                 line.append(member)
