@@ -53,7 +53,9 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types by two checkers, which find different things."""
-    install(session, "types", "tests", "servers", "interop", "browser", extras="[demo]")
+    install(
+        session, "types", "tests", "servers", "interop", "browser", "benchmarks", extras="[demo]"
+    )
     session.install("nox")
     session.run("mypy")
     session.run("basedpyright")
