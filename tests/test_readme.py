@@ -1,4 +1,4 @@
-"""The README's program does what the README says."""
+"""The programs of the README and of docs/ do what is said there."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ import pytest
 
 from hubbub import App
 from hubbub.testing import TestClient
-from tests.peer import eventually, running
+from tests.peer import Peer, eventually, running
 from tests.router.client import Client
 from tests.ws_bridge.peers import served
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-PROGRAM, MOUNTED, CLIENT, TESTED, TYPED = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).parent.parent
+
+
+def programs(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+PROGRAM, MOUNTED, CLIENT, TESTED, TYPED = programs("README.md")
 
 
 @pytest.fixture
@@ -94,3 +100,24 @@ async def test_typed_messages() -> None:
 async def test_the_test(program: dict[str, Any]) -> None:
     exec(compile(TESTED, "README.md", "exec"), program)
     await program["test_chat"]()
+
+
+async def test_rooms(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    [program] = programs("docs/rooms.md")
+    exec(compile(program, "rooms.md", "exec"), names)
+    hub = names["hub"]
+    ada, grace = (Peer(path="/match", query_string=b"name=" + name) for name in (b"ada", b"grace"))
+    async with hub, running(names["app"], ada, grace):
+        await eventually(lambda: ada.heard == grace.heard == ['{"home": 0, "guests": 0}'])
+        ada.say("home")
+        await eventually(lambda: ada.heard[1:] == grace.heard[1:] == ['{"home": 1, "guests": 0}'])
+        grace.stop_reading()
+        for _ in range(300):
+            await hub.broadcast("match", "x")
+            await eventually(lambda: ada.heard[-1:] == ["x"])
+        await eventually(lambda: [member.data for member in hub.connections] == ["ada"])
+        grace.read_on()
+        await eventually(lambda: grace.closed_with == (1013, "slow consumer"))
+        ada.leave()
+    assert capsys.readouterr().out == ""  # nothing was dropped for one that was disconnected
