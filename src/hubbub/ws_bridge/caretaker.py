@@ -165,7 +165,7 @@ class _Watch:
         if writer.sent != self._sent or not writer.unsent:
             self._sent, self._written = writer.sent, now
         elif is_over(now - self._written, config.write_timeout):
-            self._connection.transport.close()
+            self._connection.give_up()
 
     def _look_for_life(self, config: Config, now: float) -> None:
         connection = self._connection

@@ -298,7 +298,14 @@ class Connection:
     def meet_deadline(self, elapsed: float) -> None:
         """Do what is due after so many seconds in this phase."""
         if self.phase is Phase.CLOSING and is_over(elapsed, self._config.close_timeout):
-            self.transport.close()
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Close: the peer did not do in time what it had to."""
+        if self.writer.unsent:
+            self.transport.abort()
+        else:
+            self.transport.close()  # what was sent may still be read
 
     def ping(self) -> None:
         """Ask the peer for a sign of life."""

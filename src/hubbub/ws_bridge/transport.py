@@ -6,7 +6,10 @@ memory). What the bytes mean is not known here. Used by connection and its write
 
 from __future__ import annotations
 
+import socket
+import sys
 from contextlib import suppress
+from struct import pack
 from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
@@ -17,13 +20,12 @@ from hubbub._tasks import create_task_group
 from hubbub.ws_bridge.scope import Endpoint, endpoint
 
 if TYPE_CHECKING:
-    import socket
-
     from anyio.abc import ByteStream
 
 __all__ = ("CHUNK", "SocketTransport", "StreamTransport", "Transport")
 
 CHUNK: Final = 256 * 1024  # bytes that are received at once
+_AT_ONCE: Final = pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # linger: on, no time
 
 # How a stream says that it is over. TLS says EndOfStream to who sends, too.
 _ENDS: Final = (
@@ -82,6 +84,10 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close now, whatever is still on its way. Closing twice does nothing."""
+        ...
+
+    def abort(self) -> None:
+        """Close now, and forget what the peer does not read."""
         ...
 
 
@@ -154,6 +160,17 @@ class SocketTransport:
             self.closed = True
             anyio.notify_closing(self._sock)  # else they would wait for ever
             self._sock.close()
+
+    def abort(self) -> None:
+        """Close the socket with a reset.
+
+        Otherwise the kernel would keep megabytes for a peer that is there and does not read,
+        for as long as it pleases.
+        """
+        if not self.closed:
+            with suppress(OSError):  # it is gone already
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.close()
 
 
 class StreamTransport:
@@ -297,3 +314,7 @@ class StreamTransport:
             self._feed.close()
             self._chunks.close()
             self._taken.set()
+
+    def abort(self) -> None:
+        """Close the stream without waiting for anything."""
+        self.close()
