@@ -50,8 +50,10 @@ def stuck(stall_timeout: float | None = None) -> Worker:
 async def running() -> AsyncGenerator[Senders]:
     async with anyio.create_task_group() as tasks:
         senders = Senders(tasks)
-        yield senders
-        senders.stop()
+        try:
+            yield senders
+        finally:
+            senders.stop()  # they are shielded: a test that fails would hang
 
 
 def submit(senders: Senders, *workers: Worker) -> None:
@@ -157,19 +159,24 @@ async def test_those_who_take_much_but_take_it_need_no_more_senders(
             self.current.progress += 1
         look(self)
 
+    async def looked(times: int) -> None:
+        until = looks + times
+        with anyio.fail_after(5):
+            while looks < until:
+                await anyio.lowlevel.checkpoint()
+
     monkeypatch.setattr(module, "_PATIENCE", 0)
+    monkeypatch.setattr(module._Sender, "look", take_more_and_look)
     async with running() as senders:
         busy = [stuck() for _ in range(4)]
         for worker in busy:
             submit(senders, worker)
             await worker.entered.wait()
-        monkeypatch.setattr(module._Sender, "look", take_more_and_look)
         before = len(senders)
+        await looked(3 * before)  # at each of them, three times
         last = Worker()
         submit(senders, last)
-        with anyio.fail_after(5):
-            while looks < 100:
-                await anyio.lowlevel.checkpoint()
+        await looked(100)
         assert len(senders) == before
         for worker in busy:
             worker.free.set()
@@ -201,21 +208,24 @@ async def test_no_progress_for_too_long_is_a_stall() -> None:
 
 
 async def test_progress_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.001)
+    looks = 0
+    look = module._Sender.look
 
-    class Slow(Worker):
-        async def drain(self) -> bool:
-            for _ in range(30):
-                await anyio.sleep(0.005)
-                self.progress += 1
-            self.drained += 1
-            return False
+    def move_and_look(self: module._Sender) -> None:
+        nonlocal looks
+        looks += 1
+        if self.current is not None and looks < 100:
+            self.current.progress += 1
+        look(self)
 
+    monkeypatch.setattr(module, "_PATIENCE", 0)
+    monkeypatch.setattr(module._Sender, "look", move_and_look)
     async with running() as senders:
-        worker = Slow(stall_timeout=0.1)
+        worker = stuck(stall_timeout=0)
         submit(senders, worker)
-        await drained(worker)
-        assert not worker.stalls.is_set()
+        with anyio.fail_after(5):
+            await worker.stalls.wait()
+        assert looks == 100
 
 
 async def test_the_warden_sleeps_when_there_is_nothing_to_do(
