@@ -136,7 +136,7 @@ async def test_in_the_chat_a_peer_that_does_not_read_harms_nobody() -> None:
 
 
 async def test_rooms() -> None:
-    module = load("03_rooms")
+    module = load("07_rooms")
     ann, bob, eve = peers = [
         Peer(path="/rooms", query_string=b"nick=" + nick) for nick in (b"ann", b"bob", b"eve")
     ]
@@ -214,7 +214,7 @@ async def test_fastapi() -> None:
 
 
 async def test_router() -> None:
-    module = load("07_router")
+    module = load("03_rpc")
     ann, nobody = Client(path="/game", query_string=b"nick=ann"), Client(path="/game")
     async with module.hub, running(module.app, ann, nobody):
         await eventually(lambda: nobody.closed_with)

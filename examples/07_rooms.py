@@ -1,4 +1,4 @@
-"""Several rooms, and a message to one: ``hubbub serve 03_rooms:app``.
+"""Several rooms, and a message to one: ``hubbub serve 07_rooms:app``.
 
 Connect to ``/rooms?nick=ann``; say ``+tea`` to enter a room and ``-tea`` to leave it,
 ``tea: hi`` to speak in it, ``@bob psst`` to tell bob alone.

@@ -1,4 +1,4 @@
-"""Typed messages, replies, a stream, errors, and a question back: ``hubbub serve 07_router:app``.
+"""Typed messages, replies, a stream, errors, and a question back: ``hubbub serve 03_rpc:app``.
 
 Connect to ``/game?nick=ann``; say ``{"type": "say", "payload": {"text": "hi"}, "id": 1}``. The
 messages are as docs/contract.md says.
