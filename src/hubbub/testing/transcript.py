@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 __all__ = ("Transcript", "describe")
 
 _KEPT: Final = 50  # entries
-_shorten: Final = reprlib.Repr(maxstring=100, maxother=100)
+_shorten: Final = reprlib.Repr()
+_shorten.maxstring = _shorten.maxother = 100
 
 
 class Transcript:
