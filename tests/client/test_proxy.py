@@ -7,6 +7,7 @@ import ssl
 import struct
 import sys
 from contextlib import asynccontextmanager
+from inspect import signature
 from typing import TYPE_CHECKING
 
 import anyio
@@ -40,10 +41,12 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self.port = port
         self.asked: list[str] = []
+        self.peers: list[object] = []
         self.status = b"200 OK"
 
     async def __call__(self, stream: SocketStream) -> None:
         async with stream:
+            self.peers.append(stream.extra(anyio.abc.SocketAttribute.remote_address))
             first = await stream.receive()
             if first.startswith(b"CONNECT"):
                 self.asked.append(first.split()[1].decode())
@@ -120,6 +123,18 @@ async def test_tls_through_a_proxy() -> None:
 async def test_from_an_address_of_ours() -> None:
     async with proxied() as (_, address):
         await check(connect("ws://a/", proxy=f"http://{address}", local_address=("127.0.0.1", 0)))
+
+
+@pytest.mark.skipif(
+    "local_port" not in signature(anyio.connect_tcp).parameters,
+    reason="this anyio connects from any port",
+)
+async def test_from_a_port_of_ours() -> None:
+    async with proxied() as (proxy, address):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            here = free.getsockname()
+        await check(connect("ws://a/", proxy=f"http://{address}", local_address=here))
+        assert proxy.peers == [here]
 
 
 @pytest.mark.parametrize("variable", ["ws_proxy", "http_proxy", "all_proxy", "ALL_PROXY"])

@@ -124,6 +124,7 @@ def test_a_loop_that_nobody_knows(pytester: pytest.Pytester) -> None:
 
 @pytest.mark.parametrize("option", ["no:anyio", "anyio"])
 def test_it_is_quiet_where_nobody_asks_for_it(pytester: pytest.Pytester, option: str) -> None:
+    pytester.makeini("[pytest]")  # or the next directory's above would count
     pytester.makepyfile("""
         import sys
 

@@ -59,7 +59,9 @@ async def connect_through(proxy: str, target: Target, local: tuple[str, int] | N
     url = url.with_port(url.port or _SOCKS_PORT).with_scheme(_SCHEMES[url.scheme])
     options: dict[str, Any] = {}
     if local is not None:
-        options = {"local_host": local[0], "local_port": local[1]}
+        host, port = local
+        # anyio knows of a local port since 4.14; most want none.
+        options = {"local_host": host, "local_port": port} if port else {"local_host": host}
     try:
         # Without a deadline of its own: connect has one.
         stream = await Proxy.from_url(str(url), rdns=True).connect(

@@ -167,9 +167,8 @@ class SocketTransport:
         Otherwise the kernel would keep megabytes for a peer that is there and does not read,
         for as long as it pleases.
         """
-        if not self.closed:
-            with suppress(OSError):  # it is gone already
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        with suppress(OSError):  # it is gone already
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self.close()
 
 
