@@ -22,7 +22,7 @@ def programs(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-PROGRAM, MOUNTED, CLIENT, TESTED, TYPED = programs("README.md")
+PROGRAM, MOUNTED, TYPED, CLIENT, TESTED = programs("README.md")
 
 
 @pytest.fixture
@@ -121,3 +121,35 @@ async def test_rooms(capsys: pytest.CaptureFixture[str]) -> None:
         await eventually(lambda: grace.closed_with == (1013, "slow consumer"))
         ada.leave()
     assert capsys.readouterr().out == ""  # nothing was dropped for one that was disconnected
+
+
+async def test_a_router() -> None:
+    names: dict[str, Any] = {}
+    [program] = programs("docs/router.md")
+    exec(compile(program, "router.md", "exec"), names)
+    ada, stranger = Client(path="/auction", query_string=b"nick=ada"), Peer(path="/auction")
+    async with names["hub"], running(names["app"], ada, stranger):
+        await eventually(lambda: stranger.closed_with == (1008, "Say who you are"))
+        ada.tell_router("bid", {"lot": "vase", "amount": 7}, id=1)
+        assert await ada.hear(2) == [
+            {"type": "bidden", "payload": {"who": "ada", "amount": 7}},
+            {"type": "bid.reply", "payload": 1, "id": 1},
+        ]
+        ada.tell_router("countdown", 2)
+        assert [message["payload"] for message in (await ada.hear(4))[2:]] == [2, 1]
+        names["sold"].add("vase")
+        ada.tell_router("bid", {"lot": "vase", "amount": 8}, id=2)
+        assert (await ada.hear_codes(5))[-1] == "sold"
+        ada.leave()
+
+
+async def test_a_client_with_a_router(capsys: pytest.CaptureFixture[str]) -> None:
+    server: dict[str, Any] = {}
+    exec(compile(TYPED, "README.md", "exec"), server)
+    client: dict[str, Any] = {}
+    follow, wipe = programs("docs/client.md")
+    exec(compile(follow, "client.md", "exec"), client)
+    exec(compile(wipe, "client.md", "exec"), client)
+    async with served(server["app"]) as (host, port):
+        await client["wipe"](f"ws://{host}:{port}/rpc")
+    assert capsys.readouterr().out == "3\nReally?\n"

@@ -25,6 +25,8 @@ from hubbub.websocket import WebSocketState
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from anyio.abc import TaskStatus
+
     from hubbub.member import Member
     from hubbub.router.connection import Connection
     from hubbub.router.limits import RateLimit
@@ -273,16 +275,24 @@ class Router:
             with anyio.move_on_after(self._limits.grace, shield=True):
                 await self._say_goodbye(ws)
 
-    async def run(self, connection: Connection, member: Member | None = None) -> None:
+    async def run(
+        self,
+        connection: Connection,
+        member: Member | None = None,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
         """Handle the messages of an open connection until it ends; no hook is called.
 
-        For a connection that somebody else has opened: a client's, say.
+        For a connection that somebody else has opened: a client's, say. In a task group,
+        ``await tasks.start(router.run, ws)`` returns when ``ws.request`` may be called.
 
         Args:
             connection: nobody else receives from it.
             member: through whose outbox the replies go, if any.
+            task_status: told when the connection is served.
         """
-        await Session(self.routes, self._limits, connection, member).run()
+        await Session(self.routes, self._limits, connection, member).run(task_status)
 
     async def _let_in(self, ws: WebSocket) -> bool:
         try:

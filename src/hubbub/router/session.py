@@ -35,6 +35,8 @@ from hubbub.router.routes import Context
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
+    from anyio.abc import TaskStatus
+
     from hubbub.codecs.envelope import Envelope, Id
     from hubbub.member import Member
     from hubbub.router.connection import Connection
@@ -84,7 +86,7 @@ class Session:
         self._calls: Calls
         self._lanes: Lanes
 
-    async def run(self) -> None:
+    async def run(self, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until the connection ends, and its handlers have ended or been cancelled."""
         timeouts = (route.timeout for route in self._routes.values())
         shortest = min((each for each in timeouts if each is not None), default=None)
@@ -92,6 +94,7 @@ class Session:
             lanes = self._lanes = Lanes(tasks, shortest)
             calls = self._calls = Calls(self._send, self.codec, on_wait=lanes.notify)
             self._connection.calls = calls
+            task_status.started()
             try:
                 await self._read()
             finally:
