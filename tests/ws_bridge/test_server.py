@@ -396,10 +396,10 @@ def run_until(number: signal.Signals, backend: Any, **options: Any) -> tuple[Any
     address = listener.getsockname()
 
     def connect_and_end() -> None:
-        with connect(f"ws://{address[0]}:{address[1]}/") as client:
+        with connect(f"ws://{address[0]}:{address[1]}/", open_timeout=30) as client:
             os.kill(os.getpid(), number)
             with suppress(ConnectionClosed):
-                client.recv(timeout=5)
+                client.recv(timeout=30)
 
     with ThreadPoolExecutor(1) as threads:
         threads.submit(connect_and_end)
