@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
     from hubbub.testing import TestClient
 
-__all__ = ("pytest_addoption", "pytest_generate_tests", "ws_client", "ws_server")
+__all__ = (
+    "pytest_addoption",
+    "pytest_generate_tests",
+    "virtual_clock",
+    "ws_client",
+    "ws_server",
+)
 
 _LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
@@ -37,16 +44,47 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each async test on all of these loops, unless it says itself which."""
     loops: list[str] = metafunc.config.getini("hubbub_loops")
-    if not loops or "anyio_backend" not in metafunc.fixturenames:
-        return
     if unknown := set(loops) - set(_LOOPS):
         raise pytest.UsageError(f"Expected hubbub_loops of {list(_LOOPS)}, got {sorted(unknown)}")
     marks = metafunc.definition.iter_markers("parametrize")
-    if not any("anyio_backend" in str(mark.args[:1]) for mark in marks):
-        backends = [pytest.param(_LOOPS[loop], id=loop) for loop in loops]
+    if any("anyio_backend" in str(mark.args[:1]) for mark in marks):
+        return
+    if "virtual_clock" in metafunc.fixturenames:
+        backends = _virtual_backends(loops)
+    elif "anyio_backend" in metafunc.fixturenames:
+        backends = {loop: _LOOPS[loop] for loop in loops}
+    else:
+        return
+    if backends:
+        params = [pytest.param(backend, id=loop) for loop, backend in backends.items()]
         # As a mark, which counts for more than the parameters of the fixture.
-        mark = pytest.mark.parametrize("anyio_backend", backends, scope="session")
+        mark = pytest.mark.parametrize("anyio_backend", params, scope="session")
         metafunc.definition.add_marker(mark)
+
+
+def _virtual_backends(loops: list[str]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The same with a virtual clock; uvloop's cannot be replaced, and asyncio is in its place."""
+    from hubbub.testing import virtual_clock
+
+    if not loops:
+        loops = ["asyncio", "trio"] if find_spec("trio") else ["asyncio"]
+    names = ["asyncio" if loop == "uvloop" else loop for loop in loops]
+    return {name: virtual_clock(name) for name in names}
+
+
+@pytest.fixture
+def virtual_clock(anyio_backend: object) -> None:
+    """Let time jump to what is due next whenever every task is blocked.
+
+    A test with this fixture runs on asyncio and on trio, or on those that ``hubbub_loops``
+    names; see ``hubbub.testing.virtual_clock``.
+    """
+    match anyio_backend:
+        case str(), {"loop_factory": _} | {"clock": _}:
+            return
+    raise pytest.UsageError(
+        f"Expected an anyio_backend of hubbub.testing.virtual_clock(…), got {anyio_backend!r}"
+    )
 
 
 @pytest.fixture

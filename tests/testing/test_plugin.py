@@ -134,3 +134,48 @@ def test_it_is_quiet_where_nobody_asks_for_it(pytester: pytest.Pytester, option:
     loops = ("-o", "hubbub_loops=trio")
     result = pytester.runpytest_subprocess("-p", "hubbub_pytest", "-p", option, *loops)
     result.assert_outcomes(passed=1)
+
+
+# -- A clock that does not wait -----------------------------------------------------------
+
+CLOCK_TEST = """
+import anyio
+import pytest
+
+async def test_a_day(virtual_clock):
+    before = anyio.current_time()
+    await anyio.sleep(86400)
+    assert anyio.current_time() - before == pytest.approx(86400)
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_of_its_own(anyio_backend, virtual_clock):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("loops", "expected"),
+    [
+        ("", ("asyncio", "trio")),
+        ("uvloop asyncio", ("asyncio",)),
+        ("uvloop", ("asyncio",)),
+        ("trio", ("trio",)),
+    ],
+)
+def test_the_loops_of_a_virtual_clock(
+    pytester: pytest.Pytester, loops: str, expected: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(CLOCK_TEST)
+    result = pytester.runpytest(*PLUGIN, "-v", "-o", f"hubbub_loops={loops}", "-k", "test_a_day")
+    result.assert_outcomes(passed=len(expected), deselected=1)
+    for loop in expected:
+        assert f"test_a_day[{loop}] PASSED" in str(result.stdout)
+
+
+def test_a_virtual_clock_on_a_loop_of_the_tests_own(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(CLOCK_TEST)
+    result = pytester.runpytest(*PLUGIN, "-k", "test_of_its_own")
+    result.assert_outcomes(errors=1, deselected=2)
+    assert "Expected an anyio_backend of hubbub.testing.virtual_clock(…), got 'trio'" in str(
+        result.stdout
+    )

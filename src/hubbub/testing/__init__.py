@@ -1,10 +1,12 @@
 """A testing kit for ASGI WebSocket applications, in the test's own event loop.
 
-Only names live here. ``TestClient`` is an application's peers; the rest is what goes wrong.
+Only names live here. ``TestClient`` is an application's peers; the rest is what goes wrong,
+and the time that it takes.
 """
 
 from hubbub.testing.cancelling import cancel_at as cancel_at
 from hubbub.testing.client import TestClient as TestClient
+from hubbub.testing.clock import virtual_clock as virtual_clock
 from hubbub.testing.failures import Rejected as Rejected
 from hubbub.testing.peer import Peer as Peer
 from hubbub.testing.profiles import PROFILES as PROFILES
