@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from hubbub.testing import TestClient
+    from hubbub.types import ASGIApp
 
 __all__ = (
     "pytest_addoption",
@@ -97,7 +98,7 @@ async def ws_client() -> AsyncGenerator[Callable[..., Awaitable[TestClient]]]:
 
     async with AsyncExitStack() as clients:
 
-        async def enter(app: Callable[..., Awaitable[None]], **options: Any) -> TestClient:
+        async def enter(app: ASGIApp, **options: Any) -> TestClient:
             return await clients.enter_async_context(TestClient(app, **options))
 
         yield enter
@@ -114,7 +115,7 @@ async def ws_server() -> AsyncGenerator[Callable[..., Awaitable[str]]]:
 
     async with create_task_group() as tasks:
 
-        async def start(app: Callable[..., Awaitable[None]], **limits: Any) -> str:
+        async def start(app: ASGIApp, **limits: Any) -> str:
             [(host, port)] = await tasks.start(partial(serve, app, port=0, config=Config(**limits)))
             return f"ws://{host}:{port}"
 

@@ -14,7 +14,8 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+"""Called with Scope, Receive and Send, for which every framework has types of its own."""
 
 Data: TypeAlias = str | bytes
 """One WebSocket message: text or binary (RFC 6455 §5.6)."""

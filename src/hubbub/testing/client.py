@@ -18,12 +18,12 @@ from hubbub.testing.server import Server, build_scope
 from hubbub.wire.client_handshake import ClientHandshake
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
     from hubbub.datastructures import HeadersLike
     from hubbub.testing.peer import Peer
-    from hubbub.types import Scope
+    from hubbub.types import ASGIApp, Scope
 
 __all__ = ("TestClient",)
 
@@ -48,7 +48,7 @@ class TestClient(Client):
 
     def __init__(
         self,
-        app: Callable[..., Awaitable[None]],
+        app: ASGIApp,
         *,
         server: str | Profile = "asgi",
         timeout: float | None = 5.0,

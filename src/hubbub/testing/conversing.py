@@ -19,7 +19,7 @@ from hubbub.testing.transcript import Transcript
 from hubbub.testing.watching import Watched
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
     from contextlib import AbstractContextManager
 
     from hubbub.testing.link import Link
@@ -37,7 +37,7 @@ class Client(AsyncContextManagerMixin):
 
     def __init__(
         self,
-        app: Callable[..., Awaitable[None]],
+        app: ASGIApp,
         *,
         timeout: float | None,
         raises: bool,

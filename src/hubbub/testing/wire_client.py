@@ -24,7 +24,7 @@ from hubbub.testing.streams import FaultyStream, MemoryStream, memory_streams
 from hubbub.ws_bridge import Config, serve_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
     from hubbub.client import ClientWebSocket
@@ -52,7 +52,7 @@ class WireClient(Client):
 
     def __init__(
         self,
-        app: Callable[..., Awaitable[None]],
+        app: ASGIApp,
         *,
         config: Config = _DEFAULTS,
         timeout: float | None = 5.0,
