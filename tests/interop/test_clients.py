@@ -36,12 +36,12 @@ async def address(ends: list[End]) -> AsyncGenerator[str]:
         yield f"{host}:{port}"
 
 
-async def run(*command: str) -> str:
+async def run(*command: str) -> bytes:
     """Run a program; give what it prints."""
     with anyio.fail_after(30):
         process = await anyio.run_process(command, check=False)
     assert process.returncode == 0, process.stderr.decode()
-    return process.stdout.decode()
+    return process.stdout
 
 
 @pytest.fixture(params=["ws", "its own"])
@@ -122,6 +122,18 @@ async def test_curl_is_refused(address: str, options: list[str], status: int) ->
     if shutil.which("curl") is None:
         lacks("curl")
     url = f"http://{address}/private"
-    head, _, body = (await run("curl", "-sS", "-i", *options, url)).partition("\r\n\r\n")
-    assert head.startswith(f"HTTP/1.1 {status} ")
-    assert f"content-length: {len(body)}" in head.lower()
+    head, _, body = (await run("curl", "-sS", "-i", *options, url)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"content-length: %d" % len(body) in head.lower()
+
+
+async def test_curl() -> None:
+    """It prints what it hears up to the close, which it does not answer."""
+    if shutil.which("curl") is None:
+        lacks("curl")
+    if b" ws " in await run("curl", "--version"):
+        scheme, options, heard = "ws", [], b"soon\x0f\xa1bye"
+    else:  # then it shows the frames as they come
+        scheme, options, heard = "http", upgrade(), b"\x81\x04soon\x88\x05\x0f\xa1bye"
+    async with served(make_app([]), close_timeout=0.1) as (host, port):
+        assert await run("curl", "-sS", *options, f"{scheme}://{host}:{port}/bye") == heard
