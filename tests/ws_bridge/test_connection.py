@@ -149,6 +149,26 @@ async def test_the_application_closes(link: str) -> None:
     assert not app.errors
 
 
+@pytest.mark.parametrize("unsent", [0, 5_000_000])
+async def test_who_receives_learns_of_a_close_before_the_peer_answers(
+    link: str, unsent: int
+) -> None:
+    async def close(receive: Receive, send: Send) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(until_disconnect, receive, send)
+            await anyio.wait_all_tasks_blocked()
+            await send({"type": "websocket.send", "bytes": bytes(unsent)})
+            await send({"type": "websocket.close", "code": 4009})
+
+    app = Application(close)
+    async with linked(link, app, close_timeout=None) as client:
+        await client.open()
+        await app.over.wait()
+        assert app.last == {"type": "websocket.disconnect", "code": 4009, "reason": ""}
+        assert await client.hear() == bytes(unsent)
+        assert await client.answer_close() == (4009, "")
+
+
 async def test_a_return_is_1000(link: str) -> None:
     async def leave(_receive: Receive, _send: Send) -> None:
         pass

@@ -270,6 +270,23 @@ async def test_cancelling_the_server_closes_with_1012() -> None:
     assert waiting.last["code"] == 1012
 
 
+async def test_an_application_learns_of_a_shutdown_before_its_peer_answers() -> None:
+    app = Application()
+    async with anyio.create_task_group() as clients:
+        async with served(app, shutdown_timeout=None, close_timeout=None) as address:
+            client = Client(await anyio.connect_tcp(*address))
+            await client.open()
+
+            async def end() -> None:
+                await app.over.wait()
+                assert await client.answer_close() == (1012, "service restart")
+                await client.stream.aclose()
+
+            clients.start_soon(end)
+            await anyio.wait_all_tasks_blocked()
+    assert app.last["code"] == 1012
+
+
 async def test_a_shutdown_does_not_wait_for_who_comes_late() -> None:
     """A peer may have been accepted, and be at TLS, when the others are told to go."""
     ours, theirs = tls_contexts()

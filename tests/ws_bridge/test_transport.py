@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,7 +13,7 @@ from hubbub.ws_bridge.transport import SocketTransport, StreamTransport
 from tests.ws_bridge.peers import MemoryStream, memory_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -63,6 +64,48 @@ async def test_closing_a_socket_wakes_who_waits(
         tasks.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
         transport.close()
+
+
+async def test_who_waits_for_a_socket_can_be_woken(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    transport = SocketTransport(pair[0])
+    async with anyio.create_task_group() as tasks:
+        transport.wake()  # for nobody
+        tasks.start_soon(look_again, transport, partial(pair[1].send, b"hi"))
+    for _ in range(2):
+        transport.close()
+        transport.wake()
+
+
+async def test_who_waits_for_a_stream_can_be_woken() -> None:
+    ours, theirs = memory_pair()
+    transport = StreamTransport(theirs)
+    async with anyio.create_task_group() as tasks, ours:
+        tasks.start_soon(transport.run)
+        await look_again(transport, partial(tasks.start_soon, ours.send, b"hi"))
+        for _ in range(3):  # nobody, and no place for it; then it is closed
+            transport.wake()
+        transport.close()
+        transport.wake()
+
+
+async def look_again(
+    transport: SocketTransport | StreamTransport, say_hi: Callable[[], object]
+) -> None:
+    """Look in vain when woken, and find what has come when that has woken."""
+    async with anyio.create_task_group() as tasks:
+
+        async def wake() -> None:
+            await anyio.wait_all_tasks_blocked()
+            transport.wake()
+
+        tasks.start_soon(wake)
+        await transport.wait_readable()
+        assert transport.try_receive() is None
+    say_hi()
+    await transport.wait_readable()
+    assert transport.try_receive() == b"hi"
 
 
 async def test_a_socket_that_is_gone_already() -> None:

@@ -234,10 +234,12 @@ class Connection:
     # -- The end -------------------------------------------------------------------------
 
     def _end(self, code: int, reason: str) -> None:
-        """Note how it ends; the first one to come here is the end."""
+        """Note how it ends, and tell who waits; the first one to come here is the end."""
         if self._disconnect is None:
             self._disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
             self.phase = Phase.CLOSING
+            if self.reading:  # perhaps for a peer that does not answer the close
+                self.transport.wake()
 
     @property
     def close_code(self) -> int | None:

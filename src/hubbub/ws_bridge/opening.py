@@ -28,7 +28,7 @@ class Opening:
     """The handshake of one connection.
 
     Attributes:
-        responding: whether the answer has begun, and is not 101.
+        responding: whether a response of the application's own has begun.
     """
 
     __slots__ = ("_config", "_early", "_handshake", "_request", "responding")
@@ -107,7 +107,6 @@ class Opening:
 
     def refuse(self, refusal: Refusal) -> bytes:
         """Build a whole response that refuses the request, or what came instead of one."""
-        self.responding = True
         return self._handshake.refuse(replace(refusal, headers=self._with_server(refusal.headers)))
 
     def start_response(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -59,7 +59,11 @@ class Transport(Protocol):
         ...
 
     async def wait_readable(self) -> None:
-        """Wait until ``try_receive`` has something; ``ClosedResourceError`` after ``close``."""
+        """Wait until ``try_receive`` may have something; ``ClosedResourceError`` after ``close``."""
+        ...
+
+    def wake(self) -> None:
+        """Let ``wait_readable`` return, although nothing has come."""
         ...
 
     def try_send(self, data: bytes | memoryview) -> int:
@@ -71,7 +75,7 @@ class Transport(Protocol):
         ...
 
     async def wait_writable(self) -> None:
-        """Wait until ``try_send`` takes something; ``ClosedResourceError`` after ``close``."""
+        """Wait until ``try_send`` may take some; ``ClosedResourceError`` after ``close``."""
         ...
 
     def send_eof(self) -> None:
@@ -128,7 +132,16 @@ class SocketTransport:
         """Wait until there is something to take."""
         if self.closed:
             raise anyio.ClosedResourceError
-        await anyio.wait_readable(self._sock)
+        try:
+            await anyio.wait_readable(self._sock)
+        except anyio.ClosedResourceError:
+            if self.closed:  # else it was ``wake``
+                raise
+
+    def wake(self) -> None:
+        """Let who waits look again; in both directions, since there is no other way."""
+        if not self.closed:
+            anyio.notify_closing(self._sock)
 
     def try_send(self, data: bytes | memoryview) -> int:
         """Send what the kernel has room for."""
@@ -143,7 +156,11 @@ class SocketTransport:
         """Wait until the kernel has room."""
         if self.closed:
             raise anyio.ClosedResourceError
-        await anyio.wait_writable(self._sock)
+        try:
+            await anyio.wait_writable(self._sock)
+        except anyio.ClosedResourceError:
+            if self.closed:  # else it was ``wake``
+                raise
 
     def send_eof(self) -> None:
         """Shut the sending side down."""
@@ -157,8 +174,8 @@ class SocketTransport:
     def close(self) -> None:
         """Close the socket, and wake whoever waits for it."""
         if not self.closed:
+            self.wake()  # else they would wait for ever
             self.closed = True
-            anyio.notify_closing(self._sock)  # else they would wait for ever
             self._sock.close()
 
     def abort(self) -> None:
@@ -198,7 +215,7 @@ class StreamTransport:
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
-        self._feed, self._chunks = anyio.create_memory_object_stream[bytes](1)
+        self._feed, self._chunks = anyio.create_memory_object_stream[bytes | None](1)
         self._head: bytes | None = None
         self._outgoing: bytes | memoryview = b""
         self._finishing = ""
@@ -276,6 +293,11 @@ class StreamTransport:
                 self._head = b""
         if self.closed:
             raise anyio.ClosedResourceError
+
+    def wake(self) -> None:
+        """Put nothing where the reader puts what has come."""
+        with suppress(anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            self._feed.send_nowait(None)
 
     def try_send(self, data: bytes | memoryview) -> int:
         """Give the writer all of it, or nothing while it is busy."""
