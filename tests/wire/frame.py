@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from hubbub.wire.events import Pause
 from hubbub.wire.frames import Role
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ def receive(protocol: Protocol, *chunks: bytes) -> list[Event]:
 
 
 def drain(protocol: Protocol) -> Iterable[Event]:
+    """All events, without a pause."""
     while (event := protocol.next_event()) is not None:
-        yield event
+        if not isinstance(event, Pause):
+            yield event
 
 
 def octets(data: bytes) -> list[bytes]:

@@ -8,7 +8,7 @@ import pytest
 
 from hubbub.wire import parser
 from hubbub.wire.deflate import PerMessageDeflate, deflate
-from hubbub.wire.events import Close, Ping, Pong
+from hubbub.wire.events import Close, Pause, Ping, Pong
 from hubbub.wire.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, Role
 from hubbub.wire.masking import apply_mask, apply_mask_in_python
 from hubbub.wire.protocol import Protocol
@@ -268,6 +268,19 @@ def test_empty_fragments_are_counted_for_each_message(role: Role) -> None:
     one = peer_frame(role, TEXT) + peer_frame(role, CONTINUATION) * 1000
     one += peer_frame(role, FIN | CONTINUATION, b"a")
     assert receive(Protocol(role), one * 3) == ["a"] * 3
+
+
+def test_frames_that_make_no_message_come_with_pauses(role: Role) -> None:
+    protocol = Protocol(role)
+    protocol.receive_data(peer_frame(role, FIN | PING) * 300)
+    events = [protocol.next_event() for _ in range(303)]
+    assert [place for place, event in enumerate(events) if event == Pause()] == [127, 255]
+    assert events.count(Ping(b"")) == 300
+    assert events[-1] is None
+    fragments = peer_frame(role, TEXT) + peer_frame(role, CONTINUATION, b"a") * 300
+    protocol.receive_data(fragments + peer_frame(role, FIN | CONTINUATION))
+    events = [protocol.next_event() for _ in range(4)]
+    assert events == [Pause(), Pause(), "a" * 300, None]
 
 
 @pytest.mark.parametrize("first", [TEXT, BINARY])

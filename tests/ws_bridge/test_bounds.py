@@ -9,10 +9,12 @@ import sys
 import tracemalloc
 import zlib
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from wsproto.extensions import PerMessageDeflate
 
 from hubbub import App, WebSocket
@@ -20,15 +22,18 @@ from hubbub.ws_bridge import Config
 from hubbub.ws_bridge.connection import Connection
 from tests.peer import eventually
 from tests.wire.frame import frame
-from tests.ws_bridge.peers import REQUEST, Application, Client, served
+from tests.ws_bridge.peers import REQUEST, Application, Client, linked, served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from hubbub.types import Receive, Send
 
 KIB, MIB = 1024, 1024 * 1024
 PEERS = 16
 BOMBS = 64
 LIMIT = 256 * KIB
+FLOOD = 20_000
 
 
 def bomb(size: int) -> bytes:
@@ -96,6 +101,53 @@ async def test_many_large_zip_bombs_are_not_inflated() -> None:
                 await client.stream.send(large)
                 assert await client.closed() == (1009, f"message of more than {LIMIT} bytes")
     assert tracemalloc.get_traced_memory()[1] < 16 * MIB
+
+
+async def turns_of_others(function: Callable[[], Awaitable[object]]) -> int:
+    """Call a function; tell how many turns another task has had meanwhile."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await checkpoint()
+            turns += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(count)
+        await function()
+        tasks.cancel_scope.cancel()
+    return turns
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param(frame(0x8A) * FLOOD, id="control frames"),
+        pytest.param(frame(0x01) + frame(0x00, b"x") * FLOOD + frame(0x80), id="fragments"),
+    ],
+)
+async def test_others_have_their_turns_while_many_small_frames_come(flood: bytes) -> None:
+    async with linked("memory", Application()) as client:
+        await client.open()
+
+        async def exchange() -> None:
+            await client.stream.send(flood + frame(0x81, b"last"))
+            while await client.hear() != "last":
+                pass
+
+        assert await turns_of_others(exchange) > FLOOD / 200
+
+
+async def test_others_have_their_turns_while_what_comes_after_the_end_is_thrown_away() -> None:
+    async def leave(_receive: Receive, _send: Send) -> None:
+        pass
+
+    async with linked("memory", Application(leave)) as client:
+        await client.open()
+        assert await client.closed() == (1000, "")
+        talk_on = partial(client.exchange, frame(0x81) * FLOOD + frame(0x88))
+        assert await turns_of_others(talk_on) > FLOOD / 200
 
 
 PROGRAM = """

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -13,7 +12,7 @@ from hubbub.ws_bridge.transport import SocketTransport, StreamTransport
 from tests.ws_bridge.peers import MemoryStream, memory_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -70,9 +69,11 @@ async def test_who_waits_for_a_socket_can_be_woken(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     transport = SocketTransport(pair[0])
-    async with anyio.create_task_group() as tasks:
-        transport.wake()  # for nobody
-        tasks.start_soon(look_again, transport, partial(pair[1].send, b"hi"))
+    transport.wake()  # for nobody
+    await look_in_vain(transport)
+    pair[1].send(b"hi")
+    await transport.wait_readable()
+    assert transport.try_receive() == b"hi"
     for _ in range(2):
         transport.close()
         transport.wake()
@@ -83,17 +84,18 @@ async def test_who_waits_for_a_stream_can_be_woken() -> None:
     transport = StreamTransport(theirs)
     async with anyio.create_task_group() as tasks, ours:
         tasks.start_soon(transport.run)
-        await look_again(transport, partial(tasks.start_soon, ours.send, b"hi"))
+        await look_in_vain(transport)
+        await ours.send(b"hi")
+        await transport.wait_readable()
+        assert transport.try_receive() == b"hi"
         for _ in range(3):  # nobody, and no place for it; then it is closed
             transport.wake()
         transport.close()
         transport.wake()
 
 
-async def look_again(
-    transport: SocketTransport | StreamTransport, say_hi: Callable[[], object]
-) -> None:
-    """Look in vain when woken, and find what has come when that has woken."""
+async def look_in_vain(transport: SocketTransport | StreamTransport) -> None:
+    """Wait for what comes, and be woken although nothing does."""
     async with anyio.create_task_group() as tasks:
 
         async def wake() -> None:
@@ -103,9 +105,6 @@ async def look_again(
         tasks.start_soon(wake)
         await transport.wait_readable()
         assert transport.try_receive() is None
-    say_hi()
-    await transport.wait_readable()
-    assert transport.try_receive() == b"hi"
 
 
 async def test_a_socket_that_is_gone_already() -> None:

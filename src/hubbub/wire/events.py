@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from hubbub.types import Data
 
-__all__ = ("Close", "Event", "Failure", "Ping", "Pong")
+__all__ = ("Close", "Event", "Failure", "Pause", "Ping", "Pong")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,11 @@ class Pong:
     """The peer answers a ping, or just shows that it lives (RFC 6455 §5.5.3)."""
 
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Many frames came that make no message. There are more, when others have had a turn."""
 
 
 @dataclass(frozen=True, slots=True)

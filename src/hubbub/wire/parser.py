@@ -18,7 +18,7 @@ from hubbub.close_codes import (
     TOO_BIG,
     is_close_code,
 )
-from hubbub.wire.events import Close, Failure, Ping, Pong
+from hubbub.wire.events import Close, Failure, Pause, Ping, Pong
 from hubbub.wire.frames import (
     BINARY,
     CLOSE,
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ("Parser",)
 
 _MAX_EMPTY = 1024  # empty fragments of one message: nobody's encoder makes as many
+
+_FRAMES_PER_PAUSE = 128  # control frames and fragments: a quarter of a millisecond's work
+_PAUSE = Pause()
 
 _FIN_TEXT = FIN | TEXT
 _FIN_BINARY = FIN | BINARY
@@ -82,6 +85,7 @@ class Parser:
         "_room",
         "_split",
         "_text",
+        "_until_pause",
     )
 
     def __init__(
@@ -98,6 +102,7 @@ class Parser:
 
         self._data = b""  # what was fed; parsed up to _pos
         self._pos = 0
+        self._until_pause = _FRAMES_PER_PAUSE
         # The frame whose payload has not come whole.
         self._left = 0  # bytes still to come
         self._first = 0
@@ -124,7 +129,7 @@ class Parser:
         else:
             self._data = data
 
-    def next_event(self) -> Event | None:
+    def next_event(self) -> Event | Pause | None:
         """Parse the next message or control frame.
 
         Returns:
@@ -160,7 +165,7 @@ class Parser:
                 )
             start = pos + self._header_size
             if first & 0x08:
-                return self._control(first, start, length)
+                return _PAUSE if self._is_enough() else self._control(first, start, length)
             if length > 125:
                 extended = 2 if length == 126 else 8
                 start += extended
@@ -201,6 +206,16 @@ class Parser:
             message = self._gather(first, payload)
             if message is not None:
                 return message
+            if self._is_enough():
+                return _PAUSE
+
+    def _is_enough(self) -> bool:
+        """Count a frame that makes no message; tell whether it is time for a pause."""
+        self._until_pause -= 1
+        if self._until_pause:
+            return False
+        self._until_pause = _FRAMES_PER_PAUSE
+        return True
 
     def _take_rest(self) -> Data | None:
         """Take what is there of a payload that has not come whole.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hubbub.prepared import Batch, Prepared
     from hubbub.types import Data
     from hubbub.wire.deflate import PerMessageDeflate
-    from hubbub.wire.events import Event
+    from hubbub.wire.events import Event, Pause
 
 __all__ = ("DEFAULT_MAX_MESSAGE_SIZE", "MOVES", "Move", "Protocol", "State")
 
@@ -171,12 +171,13 @@ class Protocol:
         """Learn that nothing more comes from the socket."""
         self._eof = True
 
-    def next_event(self) -> Event | None:
+    def next_event(self) -> Event | Pause | None:
         """Parse the next message, ping, pong or close out of what was received.
 
         Returns:
             A text message as str, a binary one as bytes, or another event; None when there
-            is none before more data is received, or none ever after Close.
+            is none before more data is received, or none ever after Close. A Pause is to be
+            called again after, when others have had a turn.
         """
         parser = self._parser
         if parser is None:

@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from hubbub.close_codes import ABNORMAL
 from hubbub.exceptions import ClientDisconnected
-from hubbub.wire.events import Close, Ping, Pong
+from hubbub.wire.events import Close, Pause, Ping, Pong
 from hubbub.ws_bridge.transport import CHUNK
 from hubbub.ws_bridge.writer import Writer
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ("Connection", "Phase", "is_over")
 
 _CALLS_PER_CHECKPOINT: Final = 64  # sends, or receives, that did not have to wait
+_EVENTS_PER_CHECKPOINT: Final = 64  # that are thrown away
 _MAX_READ_AHEAD: Final = 1024 * 1024  # bytes of messages, beside Config.max_queue
 
 
@@ -69,6 +70,7 @@ class Connection:
         "_inbox",
         "_left_alone",
         "_more",
+        "_paused",
         "_protocol",
         "_sends",
         "_stand_in",
@@ -95,6 +97,7 @@ class Connection:
         self._stand_in: _StandIn | None = None
         self._left_alone: anyio.Event | None = None  # by a receive that is over
         self._more = False  # whether the last chunk was full, so that there is likely more
+        self._paused = False  # in the middle of what has come, for others to have a turn
         self._sends = 0
 
     @property
@@ -158,6 +161,9 @@ class Connection:
             elif type(event) is Close:
                 self._meet_close(protocol, event)
                 return self._disconnect
+            elif type(event) is Pause:
+                self._paused = True
+                return None
             else:
                 assert type(event) is Pong
                 self._meet_pong(event)
@@ -168,6 +174,9 @@ class Connection:
     async def _read(self) -> None:
         """Take what comes next from the peer, after what waits for it is sent."""
         self.writer.flush()
+        if self._paused:
+            self._paused = False
+            return await checkpoint()
         try:
             if self._more:
                 await checkpoint()
@@ -291,9 +300,15 @@ class Connection:
     def _discard(self) -> None:
         """Parse what comes after the end, in which only the peer's close frame counts."""
         protocol = self._protocol
-        while protocol is not None and (event := protocol.next_event()) is not None:
+        if protocol is None:
+            return
+        for _ in range(_EVENTS_PER_CHECKPOINT):
+            event = protocol.next_event()
+            if event is None:
+                return
             if type(event) is Close:
                 self.writer.finish(self._finish)
+        self._paused = True
 
     # -- What caretaker does about it ----------------------------------------------------
 
