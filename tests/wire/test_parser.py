@@ -221,11 +221,13 @@ def test_no_limit() -> None:
 # Limits
 
 
-def test_the_limit_counts_all_fragments(role: Role) -> None:
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_the_limit_counts_all_fragments(role: Role, opcode: int) -> None:
     protocol = Protocol(role, max_message_size=10)
-    whole = peer_frame(role, TEXT, b"12345") + peer_frame(role, FIN | CONTINUATION, b"67890")
-    assert receive(protocol, whole + whole) == ["1234567890", "1234567890"]
-    assert receive(protocol, peer_frame(role, TEXT, b"12345")) == []
+    whole = peer_frame(role, opcode, b"12345") + peer_frame(role, FIN | CONTINUATION, b"67890")
+    message = "1234567890" if opcode == TEXT else b"1234567890"
+    assert receive(protocol, whole + whole) == [message, message]
+    assert receive(protocol, peer_frame(role, opcode, b"12345")) == []
     close = refusal(protocol, peer_frame(role, CONTINUATION, b"678901"))
     assert (close.code, close.reason) == (1009, "message of more than 10 bytes")
 
@@ -247,7 +249,8 @@ def test_compressed_bytes_have_a_limit_too(role: Role) -> None:
     assert refusal(protocol, header).code == 1009
     protocol = Protocol(role, deflate=DEFLATE, max_message_size=1000)
     assert receive(protocol, peer_frame(role, RSV1 | BINARY, bytes(1300))) == []
-    assert refusal(protocol, peer_frame(role, CONTINUATION, bytes(15))).code == 1009
+    assert receive(protocol, peer_frame(role, CONTINUATION, bytes(14))) == []
+    assert refusal(protocol, peer_frame(role, CONTINUATION, bytes(1))).code == 1009
 
 
 def test_endless_empty_fragments(role: Role) -> None:

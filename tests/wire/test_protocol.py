@@ -124,6 +124,15 @@ def test_what_may_not_be_closed_with(role: Role) -> None:
     assert protocol.state is State.OPEN
 
 
+def test_what_is_pending(role: Role) -> None:
+    protocol = Protocol(role)
+    assert not protocol.has_pending
+    protocol.receive_data(peer_frame(role, 0x81, b"a") * 2)
+    for pending in (True, False):
+        assert protocol.next_event() == "a"
+        assert protocol.has_pending is pending
+
+
 def test_nothing_is_read_after_the_end(role: Role) -> None:
     protocol = Protocol(role)
     data = peer_frame(role, FIN | CLOSE, b"\x03\xe8") + peer_frame(role, FIN | TEXT, b"late")

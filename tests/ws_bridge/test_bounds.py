@@ -10,7 +10,7 @@ import tracemalloc
 import zlib
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -18,6 +18,7 @@ from anyio.lowlevel import checkpoint
 from wsproto.extensions import PerMessageDeflate
 
 from hubbub import App, WebSocket
+from hubbub.exceptions import ClientDisconnected
 from hubbub.ws_bridge import Config
 from hubbub.ws_bridge.connection import Connection
 from tests.peer import eventually
@@ -148,6 +149,48 @@ async def test_others_have_their_turns_while_what_comes_after_the_end_is_thrown_
         assert await client.closed() == (1000, "")
         talk_on = partial(client.exchange, frame(0x81) * FLOOD + frame(0x88))
         assert await turns_of_others(talk_on) > FLOOD / 200
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+async def test_an_application_has_to_wait_for_a_peer_that_does_not_read(accepts: bool) -> None:
+    message: dict[str, Any] = {"type": "websocket.send", "bytes": bytes(MIB)}
+    sent = 0
+
+    async def send_much(_receive: Receive, send: Send) -> None:
+        nonlocal sent
+        if not accepts:
+            message.update(type="websocket.http.response.body", body=bytes(MIB), more_body=True)
+            await send({"type": "websocket.http.response.start", "status": 403})
+        while sent < 200:
+            await send(message)
+            sent += 1
+
+    app = Application(send_much, None if accepts else {"type": "none"})
+    async with linked("socket", app, write_timeout=0.5) as client:
+        await client.request()
+        await app.over.wait()
+    assert sent < 100  # the kernel's buffers, and ours
+    assert isinstance(app.errors[0], ClientDisconnected)
+
+
+@pytest.mark.parametrize("sends", [True, False])
+async def test_others_have_their_turns_while_an_application_need_not_wait(sends: bool) -> None:
+    count = 3200
+
+    async def talk(receive: Receive, send: Send) -> None:
+        for number in range(count):
+            await (send({"type": "websocket.send", "text": str(number)}) if sends else receive())
+
+    app = Application(talk)
+    async with linked("socket", app) as client:
+        await client.open()
+
+        async def hear_all() -> None:
+            if not sends:
+                await client.stream.send(frame(0x81) * count)
+            await app.over.wait()
+
+        assert await turns_of_others(hear_all) > count / 100
 
 
 PROGRAM = """

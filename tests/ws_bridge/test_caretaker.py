@@ -14,7 +14,7 @@ from hubbub.ws_bridge import Config
 from hubbub.ws_bridge.caretaker import Caretaker
 from tests.peer import eventually
 from tests.wire.frame import frame
-from tests.ws_bridge.peers import Application, linked, until_disconnect
+from tests.ws_bridge.peers import REQUEST, Application, Client, linked, served, until_disconnect
 
 if TYPE_CHECKING:
     from hubbub.types import Receive, Send
@@ -26,6 +26,21 @@ AMPLE = 0.5  # for what the test itself has to do first, on a busy machine
 async def test_a_request_that_takes_too_long(link: str) -> None:
     async with linked(link, Application(), handshake_timeout=SHORT) as client:
         assert (await client.exchange(b"GET / HTTP/1.1\r\n")).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_request_that_takes_its_time() -> None:
+    async with served(Application(), ping_interval=SHORT, ping_timeout=20) as address:
+        async with await anyio.connect_tcp(*address) as slow:
+            await slow.send(REQUEST[:20])
+            other = Client(await anyio.connect_tcp(*address))
+            await other.open()
+            for _ in range(3):  # so often has the sweeper been there
+                event = await other.next()
+                assert isinstance(event, Ping)
+                await other.send(event.response())
+            await slow.send(REQUEST[20:])
+            assert (await slow.receive()).startswith(b"HTTP/1.1 101 ")
+        await other.stream.aclose()
 
 
 async def test_an_application_that_does_not_answer(link: str) -> None:

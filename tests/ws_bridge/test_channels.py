@@ -152,6 +152,7 @@ async def test_the_wrong_order(before: list[Any], wrong: Any) -> None:
         ([ACCEPT], {"type": "websocket.send"}, SEND, ValueError),
         ([ACCEPT], {**SEND, "text": b"bytes"}, SEND, TypeError),
         ([ACCEPT], {"type": "websocket.send", "bytes": "text"}, SEND, TypeError),
+        ([ACCEPT], {"type": "websocket.send", "bytes": 5}, SEND, TypeError),
         ([ACCEPT], {**CLOSE, "code": 1006}, CLOSE, ValueError),
         ([ACCEPT], {**CLOSE, "reason": "é" * 62}, CLOSE, ValueError),
     ],

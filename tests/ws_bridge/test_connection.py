@@ -50,17 +50,24 @@ async def test_many_messages_at_once_come_back_in_order(link: str) -> None:
 
 
 async def test_replies_are_not_held_back_for_an_application_that_goes_elsewhere(
-    link: str,
+    link: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("hubbub.ws_bridge.caretaker._MAX_PERIOD", 100)  # no stand-in
+    heard = anyio.Event()
+
     async def reply_once(receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.send", "text": "reply"})
-        await anyio.sleep_forever()
+        await heard.wait()
 
-    async with linked(link, Application(reply_once), grace_timeout=0.05) as client:
+    timeouts = dict.fromkeys(("handshake_timeout", "close_timeout", "grace_timeout"), 1000.0)
+    timeouts |= dict.fromkeys(("ping_interval", "ping_timeout", "write_timeout"), 1000.0)
+    async with linked(link, Application(reply_once), **timeouts) as client:
         await client.open()
         await client.stream.send(frame(0x81, b"one") + frame(0x81, b"two"))
         assert await client.hear() == "reply"
+        heard.set()
+        assert await client.answer_close() == (1000, "")
 
 
 async def test_the_disconnect_comes_again_and_again(link: str) -> None:
@@ -167,6 +174,18 @@ async def test_who_receives_learns_of_a_close_before_the_peer_answers(
         assert app.last == {"type": "websocket.disconnect", "code": 4009, "reason": ""}
         assert await client.hear() == bytes(unsent)
         assert await client.answer_close() == (4009, "")
+
+
+async def test_a_task_that_outlives_the_application(link: str) -> None:
+    async with anyio.create_task_group() as tasks:
+
+        async def leave_behind(receive: Receive, send: Send) -> None:
+            tasks.start_soon(until_disconnect, receive, send)
+            await anyio.wait_all_tasks_blocked()
+
+        async with linked(link, Application(leave_behind), close_timeout=None) as client:
+            await client.open()
+            assert await client.answer_close() == (1000, "")
 
 
 async def test_a_return_is_1000(link: str) -> None:
@@ -402,11 +421,12 @@ async def test_pings_are_answered_in_order_among_messages(link: str) -> None:
 )
 async def test_faults_have_their_close_code(link: str, bad: bytes, code: int, reason: str) -> None:
     app = Application()
-    async with linked(link, app, max_message_size=1000) as client:
+    async with linked(link, app, max_message_size=1000, close_timeout=None) as client:
         await client.open()
         await client.stream.send(frame(0x81, b"good") + bad + bytes(100_000))
         assert await client.hear() == "good"
         assert await client.closed() == (code, reason)
+        assert await client.rest() == b""  # the end, although this side has not ended
         await client.stream.aclose()
         await app.over.wait()
     assert app.last == {"type": "websocket.disconnect", "code": code, "reason": reason}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -57,7 +58,10 @@ async def test_a_startup_that_fails_stops_the_server() -> None:
         await serve(App("failed"), port=0)
 
 
-async def test_an_application_without_a_lifespan_is_served() -> None:
+async def test_an_application_without_a_lifespan_is_served(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "hubbub.ws_bridge")
     app = App("raise")
     scope: dict[str, Any] = {}
 
@@ -72,6 +76,7 @@ async def test_an_application_without_a_lifespan_is_served() -> None:
         assert (await client.rejected())[0] == 500
     assert scope["type"] == "websocket"
     assert "state" not in scope
+    assert "The application has no lifespan: LookupError" in caplog.text
 
 
 @pytest.mark.parametrize("answer", ["failed", "raise"])
