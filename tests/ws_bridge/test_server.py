@@ -459,7 +459,12 @@ def test_running_until_ctrl_c_where_there_are_no_signal_receivers(
         raise NotImplementedError  # as the loops of Windows do
 
     monkeypatch.setattr(SelectorEventLoop, "add_signal_handler", refuse)
-    last, _ = run_until(signal.SIGINT, "asyncio")
+    # A shell has its background jobs ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        last, _ = run_until(signal.SIGINT, "asyncio")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert last["code"] == 1012
 
 
