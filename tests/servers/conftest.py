@@ -113,12 +113,15 @@ SERVERS = [
 ]
 
 # Ours, which the testing kit takes for the specification.
-OWN = Server(
-    "hubbub",
-    "hubbub serve --port {port} --backend trio tests.servers.probe:application",
-    loop="trio",
-    requires=("trio",),
-)
+OWN = [
+    Server(
+        f"hubbub-{loop}",
+        f"hubbub serve --port {{port}} --backend {loop} tests.servers.probe:application",
+        loop=loop,
+        requires=(loop,),
+    )
+    for loop in ("asyncio", "uvloop", "trio")
+]
 
 # What runs hub members that are connections of other libraries: see ``joined``.
 JOINED = [
@@ -386,7 +389,7 @@ def _find_free_port() -> int:
 def running_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunningServer]]:
     """Run all servers that there are; they start side by side."""
     with ExitStack() as stack:
-        yield _run_servers(SERVERS, stack, tmp_path_factory.mktemp("servers"))
+        yield _run_servers([*SERVERS, *OWN], stack, tmp_path_factory.mktemp("servers"))
 
 
 @pytest.fixture(scope="session")
@@ -400,7 +403,7 @@ def running_joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
 def running_raw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunningServer]]:
     """Run all servers once more, for applications that leave ugly logs."""
     with ExitStack() as stack:
-        yield _run_servers([*SERVERS, OWN], stack, tmp_path_factory.mktemp("raw"))
+        yield _run_servers([*SERVERS, *OWN], stack, tmp_path_factory.mktemp("raw"))
 
 
 def _run_servers(
@@ -429,13 +432,13 @@ def _is_here(name: str) -> bool:
 def server(request: pytest.FixtureRequest) -> RunningServer:
     """Each server in turn."""
     facts = _require_installed(request.param)
-    fixture = "running_servers" if facts in SERVERS else "running_joined"
+    fixture = "running_joined" if facts in JOINED else "running_servers"
     running: dict[str, RunningServer] = request.getfixturevalue(fixture)
     running[facts.name].wait_until_it_accepts()
     return running[facts.name]
 
 
-@pytest.fixture(params=[*SERVERS, OWN], ids=lambda facts: facts.name)
+@pytest.fixture(params=[*SERVERS, *OWN], ids=lambda facts: facts.name)
 def raw_server(
     request: pytest.FixtureRequest, running_raw: dict[str, RunningServer]
 ) -> RunningServer:

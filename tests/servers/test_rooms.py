@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .conftest import JOINED, PATIENCE, SERVERS, RawPeer, RunningServer, wait_until
+from .conftest import JOINED, OWN, PATIENCE, SERVERS, RawPeer, RunningServer, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.servers,
     pytest.mark.parametrize(
-        "server", [*SERVERS, *JOINED], ids=lambda facts: facts.name, indirect=True
+        "server", [*OWN, *SERVERS, *JOINED], ids=lambda facts: facts.name, indirect=True
     ),
 ]
 
