@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -562,6 +562,28 @@ class TestSlowPeers:
             assert (room.members, room.broadcasts, room.sent, room.dropped) == (2, 4, 8, 2)
             assert hub.statistics().sent == 6
         assert [record.getMessage() for record in caplog.records] == ["on_drop failed"]
+
+    async def test_who_is_told_of_a_drop_may_send_to_anybody(self, peers: list[Peer]) -> None:
+        members: list[Member] = []
+
+        def on_drop(member: Member, count: int) -> None:
+            for each in members:
+                with suppress(anyio.WouldBlock):  # the one that has no room for more
+                    each.send_nowait(f"{members.index(member)} missed {count}")
+
+        hub = Hub(on_drop=on_drop)
+        async with hub, joined(hub, *peers, capacity=8, policy=DropNewest()) as joiners:
+            peers[1].stop_reading()
+            while joiners[1].statistics().waiting < 8:
+                await hub.broadcast("r", "fills the outbox")
+                await idle()
+            for peer in peers:
+                peer.sent.clear()
+            members += joiners
+            assert await hub.broadcast("r", "x") == Delivery(members=4, sent=3, dropped=1)
+            await idle()
+            told = ["x", "1 missed 1"]
+            assert [peer.heard for peer in peers] == [told, [], told, told]
 
     async def test_bytes_are_bounded_too(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer, max_bytes=100, policy=DropOldest()) as [member]:

@@ -177,18 +177,17 @@ class Room:
         name: the name.
     """
 
-    __slots__ = ("_gathered", "_left_over", "_members", "_published", "_tally", "name")
+    __slots__ = ("_flushing", "_gathered", "_members", "_published", "_tally", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._published = 0
         self._tally = _Tally()
-        # Each member with the number of broadcasts before it entered: a broadcast that is
-        # still to be flushed is not for those who came later.
+        # Each member with the number of the last broadcast that it needs no more: it has come
+        # later, or it has had it. So it gets each once, whoever takes it there.
         self._members: dict[Member, int] = {}
         self._gathered: list[tuple[int, Broadcast]] = []
-        # While a flush pauses: what it flushes, to whom, and to how many of them it has.
-        self._left_over: tuple[list[tuple[int, Broadcast]], tuple[Member, ...], int] = [], (), 0
+        self._flushing: list[tuple[int, Broadcast]] = []  # what a flush has not taken to all yet
 
     def __repr__(self) -> str:
         return f"<Room {self.name!r} of {len(self._members)}>"
@@ -239,34 +238,33 @@ class Room:
             wake: called now and then, when members have been scheduled.
         """
         gathered, self._gathered = self._gathered, []
+        self._flushing = gathered
         everything = [broadcast for _, broadcast in gathered]
         whole = _batch(everything)
-        excluded = frozenset().union(*(broadcast.exclude for _, broadcast in gathered))
-        first, _ = gathered[0]
+        excluded = frozenset().union(*(broadcast.exclude for broadcast in everything))
+        (first, _), (last, _) = gathered[0], gathered[-1]
         at_once = max(1, min(_MEMBERS_PER_CHECKPOINT, _MESSAGES_PER_CHECKPOINT // len(gathered)))
-        members = self.members
         sent = 0  # how many have the whole batch in their outbox, or beyond
         try:
-            for position, member in enumerate(members, 1):
-                since = self._members.get(member)
-                if since is None:  # it left since the flush began
-                    pass
-                elif since >= first or member in excluded:
-                    if self._flush_to(member, since, gathered):
+            for position, member in enumerate(self.members, 1):
+                since = self._members.get(member, last)  # it may have left meanwhile
+                if since < last:
+                    self._members[member] = last
+                    if since >= first or member in excluded:
+                        if self._flush_to(member, since, gathered):
+                            schedule(member)
+                    elif member.try_send(whole):
+                        sent += 1
+                    elif member.try_queue(whole):
+                        sent += 1
                         schedule(member)
-                elif member.try_send(whole):
-                    sent += 1
-                elif member.try_queue(whole):
-                    sent += 1
-                    schedule(member)
-                elif self._offer(member, everything):
-                    schedule(member)
+                    elif self._offer(member, everything):
+                        schedule(member)
                 if position % at_once == 0:
                     wake()
-                    self._left_over = gathered, members, position
                     await checkpoint()
         finally:
-            self._left_over = [], (), 0
+            self._flushing = []
             for broadcast in everything:
                 broadcast.tally.members += sent
                 broadcast.tally.sent += sent
@@ -282,14 +280,8 @@ class Room:
         since = self._members.get(member)
         if since is None:
             return False
-        gathered, members, position = self._left_over
-        if member in members[position:]:
-            queued = self._flush_to(member, since, [*gathered, *self._gathered])
-        else:
-            queued = self._flush_to(member, since, self._gathered)
-        if member in self._members:
-            self._members[member] = self._published
-        return queued
+        self._members[member] = self._published
+        return self._flush_to(member, since, [*self._flushing, *self._gathered])
 
     def _flush_to(self, member: Member, since: int, gathered: list[tuple[int, Broadcast]]) -> bool:
         """Take to a member what is for it; True when it has something to send now."""
