@@ -195,11 +195,14 @@ class Member:
 
     def try_send(self, batch: Batch) -> bool:
         """Send past the outbox, on a server that has an outlet, when nothing waits."""
-        if self._outlet is None or self.in_line or not self._outbox.could_hold(batch):
+        outlet, outbox = self._outlet, self._outbox
+        if outlet is None or self.in_line:
             return False
-        if not self._outlet.try_send(batch):
+        if batch.count > outbox.capacity or batch.size > outbox.max_bytes:
+            return False  # a burst is bounded, whichever way it takes
+        if not outlet.try_send(batch):
             return False
-        self.progress += len(batch)
+        self.progress += batch.count
         return True
 
     def try_queue(self, batch: Batch) -> bool:

@@ -136,14 +136,10 @@ class Outbox(ObjectSendStream[Prepared]):
     def _has_room(self, message: Prepared) -> bool:
         return len(self._queue) < self.capacity and self._bytes + message.size <= self.max_bytes
 
-    def could_hold(self, batch: Batch) -> bool:
-        """Tell whether messages would fit together, if nothing else was waiting."""
-        return batch.size <= self.max_bytes and len(batch.messages) <= self.capacity
-
     def try_queue(self, batch: Batch) -> bool:
         """Queue messages if there is room for all of them. The outbox must be open."""
         queue, size = self._queue, self._bytes + batch.size
-        if len(queue) + len(batch.messages) > self.capacity or size > self.max_bytes or self._line:
+        if len(queue) + batch.count > self.capacity or size > self.max_bytes or self._line:
             return False
         queue.extend(batch.messages)
         self._bytes = size

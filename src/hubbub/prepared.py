@@ -61,19 +61,18 @@ class Batch:
 
     Attributes:
         messages: the messages, in their order.
+        count: how many they are.
         size: their payload in bytes.
         frames: their frames, joined, as ``Prepared.frames`` has them.
     """
 
-    __slots__ = ("frames", "messages", "size")
+    __slots__ = ("count", "frames", "messages", "size")
 
     def __init__(self, messages: Sequence[Prepared]) -> None:
         self.messages = messages
+        self.count = len(messages)
         self.size = sum(message.size for message in messages)
         self.frames: dict[int, bytes] = {}
-
-    def __len__(self) -> int:
-        return len(self.messages)
 
 
 class Outlet(Protocol):

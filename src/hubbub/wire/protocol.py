@@ -90,7 +90,7 @@ MOVES: Final[dict[State, dict[Move, State]]] = {
 """The whole life of a connection. A move that is missing here is an error."""
 
 
-_OPEN = State.OPEN  # looking it up in an enum is dear before Python 3.12
+_OPEN, _CLIENT = State.OPEN, Role.CLIENT  # looking them up in an enum is dear before Python 3.12
 
 
 class Protocol:
@@ -225,7 +225,7 @@ class Protocol:
         Raises:
             RuntimeError: if the connection is past sending messages.
         """
-        if self._role is Role.CLIENT:  # its frames are masked, each with a key of its own
+        if self._role is _CLIENT:  # its frames are masked, each with a key of its own
             return b"".join(self.send_message(message.data) for message in batch.messages)
         if self.state is not _OPEN:
             self._move(Move.SEND_MESSAGE)

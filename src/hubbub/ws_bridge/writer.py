@@ -95,8 +95,17 @@ class Writer:
             self._corked.append(frame)
             self._corked_size += len(frame)
             self.flush()
-        else:
-            self._push(frame)
+        elif not self.broken:
+            try:
+                taken = self._transport.try_send(frame)
+            except anyio.BrokenResourceError:
+                self.broken = True
+                return
+            self.sent += taken
+            if taken < len(frame):
+                self._rest = memoryview(frame)[taken:]
+                self.draining = True
+                self._helper.start(self._drain)
 
     def cork(self, frame: bytes) -> None:
         """Send a frame soon, together with those that follow within this turn."""
@@ -117,7 +126,7 @@ class Writer:
     def flush(self) -> None:
         """Send what is corked."""
         if self._corked and not self.draining:
-            self._push(self._take())
+            self.write(self._take())
 
     def finish(self, last: Callable[[], None]) -> None:
         """Do one last thing to the transport when all is sent: now, if it is."""
@@ -148,20 +157,6 @@ class Writer:
         self._corked = []
         self._corked_size = 0
         return data
-
-    def _push(self, data: bytes) -> None:
-        if self.broken:
-            return
-        try:
-            taken = self._transport.try_send(data)
-        except anyio.BrokenResourceError:
-            self.broken = True
-            return
-        self.sent += taken
-        if taken < len(data):
-            self._rest = memoryview(data)[taken:]
-            self.draining = True
-            self._helper.start(self._drain)
 
     async def _drain(self) -> None:
         """Send what waits, until nothing does."""
