@@ -679,12 +679,19 @@ class TestBlock:
             for _ in range(2):
                 await hub.broadcast("r", "x")
                 await idle()
+            deliveries: list[Delivery] = []
+
+            async def publish() -> None:
+                deliveries.append(await hub.broadcast("r", "y"))
+
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(hub.broadcast, "r", "y")
+                tasks.start_soon(publish)
                 await idle()
                 peer.send_error = ConnectionResetError()
                 peer.read_on()
             assert not hub.connections
+            assert deliveries == [Delivery(members=1)]
+            assert hub.statistics().disconnected == 0
 
     async def test_a_cancelled_publisher_leaves_nothing_in_line(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer, max_bytes=2, policy=Block(None)) as [member]:
@@ -699,9 +706,52 @@ class TestBlock:
                 tasks.start_soon(hub.broadcast, "r", "d")
             assert member.statistics().waiting == 2
             assert hub.statistics().dropped == 1
+            assert hub.rooms["r"].statistics().dropped == 1
             peer.read_on()
             await idle()
             assert peer.heard == ["a", "b", "d"]
+
+    async def test_a_publisher_that_is_cancelled_before_the_flush_costs_nobody_the_connection(
+        self, hub: Hub, peer: Peer
+    ) -> None:
+        async with hub, joined(hub, peer, capacity=1, policy=Block(None)) as [member]:
+            peer.stop_reading()
+            for text in "ab":
+                await hub.broadcast("r", text)
+                await idle()
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await hub.broadcast("r", "c")
+            await idle()
+            assert hub.connections == (member,)
+            assert member.statistics().dropped == 1
+            assert hub.statistics().dropped == 1
+            assert hub.rooms["r"].statistics().dropped == 1
+            peer.read_on()
+            await idle()
+            assert peer.heard == ["a", "b"]
+
+    async def test_one_that_is_cancelled_during_the_flush_counts_each_drop_once(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", 1)  # a flush takes long
+        peers = [Peer() for _ in range(20)]
+        async with hub, joined(hub, *peers, capacity=1, policy=Block(None)) as members:
+            for peer in peers:
+                peer.stop_reading()
+            for text in "ab":
+                await hub.broadcast("r", text)
+                await eventually(lambda: all(each.statistics().taken for each in members))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(hub.broadcast, "r", "c")
+                for _ in range(6):  # so it has come to some of them
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+            await eventually(lambda: hub.statistics().dropped == 20)
+            await idle()
+            assert [each.statistics().dropped for each in members] == [1] * 20
+            assert hub.rooms["r"].statistics().dropped == 20
+            assert len(hub.connections) == 20
 
     async def test_one_that_gives_up_lets_those_behind_it_in(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer, max_bytes=2, policy=Block(None)):
@@ -903,6 +953,18 @@ class TestMember:
             assert peer.closed_with == (1000, "")
             with pytest.raises(WebSocketDisconnect):
                 await member.send("x")
+
+    async def test_what_was_broadcast_before_the_block_ends_reaches_it(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        leaver, others = peers[0], peers[1:]
+        async with hub, joined(hub, *others):
+            async with leaver.websocket() as ws, hub.join("r", ws):
+                hub.broadcast_nowait("r", "bye")
+            hub.broadcast_nowait("r", "it has gone")
+            await idle()
+            assert leaver.heard == ["bye"]
+            assert [peer.heard for peer in others] == [["bye", "it has gone"]] * 3
 
     @pytest.mark.usefixtures("short_timeouts")
     async def test_a_peer_that_does_not_read_does_not_hold_the_block_up(

@@ -114,8 +114,9 @@ class Hub(AsyncContextManagerMixin):
     ) -> AsyncGenerator[Member]:
         """Make a connection a member, in a room, for as long as the block lasts.
 
-        What waits for the member when the block ends is still sent, unless the block
-        raised; then the member leaves all its rooms. The connection stays open.
+        What was sent to the member, or broadcast, before the block ends still reaches it,
+        unless the block raised; then the member leaves all its rooms. The connection stays
+        open.
 
         Args:
             room: the first room; ``Member.join`` enters more.
@@ -152,6 +153,7 @@ class Hub(AsyncContextManagerMixin):
             member.join(room)
             yield member
             if run.has(member):
+                run.flush_to(member)
                 with anyio.move_on_after(_CLOSE_TIMEOUT):
                     await member.wait_drained()
         finally:

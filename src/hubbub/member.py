@@ -225,11 +225,13 @@ class Member:
         """Let a message that does not fit come before all later ones."""
         return self._outbox.stand_in_line(message)
 
-    def withdraw(self, ticket: Ticket) -> None:
-        """Give up a message that stands in line, unless it is in the outbox by now."""
-        if not ticket.settled.is_set():
-            self._outbox.withdraw(ticket)
-            self._keeper.note_dropped(self, 1)
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Give up a message that stands in line; False when that is settled by now."""
+        if ticket.settled.is_set():
+            return False
+        self._outbox.withdraw(ticket)
+        self._keeper.note_dropped(self, 1)
+        return True
 
     def expel(self, code: int, reason: str) -> None:
         """End the member, and its connection."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hubbub.member import Member
-    from hubbub.outbox import Ticket
     from hubbub.prepared import Prepared
 
 __all__ = ("Broadcast", "Delivery", "Room", "RoomStatistics")
@@ -79,13 +78,35 @@ class _Tally:
         self.disconnected += other.disconnected
 
 
-class _Held(NamedTuple):
-    """A member that has no room for a broadcast, and how long the publisher waits for it."""
+class _Held:
+    """A member that has no room for a broadcast, while the publisher waits for it."""
 
-    member: Member
-    ticket: Ticket
-    deadline: float
-    disconnect: tuple[int, str]
+    __slots__ = ("_deadline", "_disconnect", "_expelled", "_member", "_ticket")
+
+    def __init__(self, member: Member, message: Prepared, verdict: Verdict) -> None:
+        assert verdict.disconnect is not None
+        patience = verdict.patience
+        self._deadline = math.inf if patience is None else anyio.current_time() + patience
+        self._disconnect = verdict.disconnect
+        self._expelled = False
+        self._member = member
+        self._ticket = member.stand_in_line(message)
+
+    async def wait(self) -> None:
+        """Wait for room, and end the member when patience has come to its end."""
+        with anyio.CancelScope(deadline=self._deadline):
+            await self._ticket.settled.wait()
+        if not self._ticket.settled.is_set():
+            self._expelled = True
+            self._member.expel(*self._disconnect)
+
+    def settle(self) -> Verdict:
+        """Wait no longer; what became of the message."""
+        if self._ticket.admitted:
+            return QUEUED
+        if self._expelled:
+            return Verdict(queued=False, disconnect=self._disconnect)
+        return Verdict(queued=False, dropped=self._member.withdraw(self._ticket))
 
 
 class Broadcast:
@@ -98,7 +119,7 @@ class Broadcast:
         room_tally: where its room counts what becomes of it after the flush.
     """
 
-    __slots__ = ("_awaited", "_flushed", "_held", "exclude", "message", "room_tally", "tally")
+    __slots__ = ("_flushed", "_held", "_over", "exclude", "message", "room_tally", "tally")
 
     def __init__(self, message: Prepared, exclude: frozenset[Member], *, awaited: bool) -> None:
         """Make a broadcast.
@@ -112,9 +133,9 @@ class Broadcast:
         self.exclude = exclude
         self.tally = _Tally()
         self.room_tally = _Tally()
-        self._awaited = awaited
         self._flushed = anyio.Event() if awaited else None
         self._held: list[_Held] = []
+        self._over = False  # whether the one that waited does so no longer
 
     def offer_to(self, member: Member) -> bool:
         """Take it to a member's outbox; True when that may have something to send now."""
@@ -124,17 +145,16 @@ class Broadcast:
             self.tally.sent += 1
             return True
         if verdict.disconnect is not None:
-            if self._awaited and verdict.patience != 0:
-                self._hold(member, verdict.disconnect, verdict.patience)
-                return False
-            member.expel(*verdict.disconnect)
+            if self._flushed is None or verdict.patience == 0:
+                member.expel(*verdict.disconnect)
+            else:
+                held = _Held(member, self.message, verdict)
+                if not self._over:
+                    self._held.append(held)
+                    return False
+                verdict = held.settle()  # nobody waits, which is not the member's fault
         self.tally.count(verdict)
         return verdict.disconnect is None  # a gap notice may be due, if nothing else
-
-    def _hold(self, member: Member, disconnect: tuple[int, str], patience: float | None) -> None:
-        deadline = math.inf if patience is None else anyio.current_time() + patience
-        ticket = member.stand_in_line(self.message)
-        self._held.append(_Held(member, ticket, deadline, disconnect))
 
     def finish(self) -> None:
         """Say that the flush is over."""
@@ -148,26 +168,17 @@ class Broadcast:
         try:
             await self._flushed.wait()
             for held in self._held:
-                late.count(await _wait_for_room(held))
+                await held.wait()
         finally:
-            self._awaited = False
+            self._over = True
             for held in self._held:
-                held.member.withdraw(held.ticket)
+                late.count(held.settle())
             self.tally.add(late)
-            self.room_tally.add(late)
+            if self._flushed.is_set():  # or the end of the flush will add it
+                self.room_tally.add(late)
         return Delivery(
             self.tally.members, self.tally.sent, self.tally.dropped, self.tally.disconnected
         )
-
-
-async def _wait_for_room(held: _Held) -> Verdict:
-    with anyio.CancelScope(deadline=held.deadline):
-        await held.ticket.settled.wait()
-    if not held.ticket.settled.is_set():
-        held.member.expel(*held.disconnect)
-    if held.ticket.admitted:
-        return QUEUED
-    return Verdict(queued=False, disconnect=held.disconnect)
 
 
 class Room:
