@@ -73,7 +73,8 @@ class Peer:
         self._events.clear()
 
     def stop_reading(self) -> None:
-        self._reads = anyio.Event()
+        if self._reads.is_set():
+            self._reads = anyio.Event()
 
     def read_on(self) -> None:
         self._reads.set()

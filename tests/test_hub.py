@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 import weakref
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
@@ -35,11 +36,25 @@ if TYPE_CHECKING:
     from hubbub.outbox import Policy
     from hubbub.types import Message
 
+POLICIES = [Disconnect(), DropOldest(), DropNewest(), Coalesce(lambda data: data), Block()]
+
 
 async def idle() -> None:
     """Let every message move that can move; where one is stuck, nothing tells the end."""
     for _ in range(1000):
         await anyio.lowlevel.checkpoint()
+
+
+class Unstoppable(Peer):
+    """A peer of a server that shields what it sends, as Hypercorn's trio worker does."""
+
+    async def send(self, message: Message) -> None:
+        with anyio.CancelScope(shield=True):
+            await super().send(message)
+
+
+class Text(str):
+    """A message that can be seen to be forgotten."""
 
 
 @asynccontextmanager
@@ -180,6 +195,35 @@ class TestBroadcast:
             await idle()
             assert peer.heard == ["hi"]
 
+    async def test_without_waiting_it_is_taken_to_the_outboxes_within_the_turn(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        async with hub, joined(hub, *peers) as members:
+            for peer in peers:
+                peer.stop_reading()
+            await hub.broadcast("r", "in the senders' hands")
+            await eventually(lambda: all(each.statistics().taken for each in members))
+            hub.broadcast_nowait("r", "x")
+            assert not any(each.statistics().waiting for each in members)
+            for _ in range(2):  # trio shuffles the tasks of a turn
+                await anyio.lowlevel.checkpoint()
+            assert [each.statistics().waiting for each in members] == [1] * 4
+
+    async def test_one_message_exists_however_many_it_waits_for(self, hub: Hub) -> None:
+        peers = [Peer() for _ in range(50)]
+        size, count = 20_000, 40
+        async with hub, joined(hub, *peers) as members:
+            for peer in peers:
+                peer.stop_reading()
+            tracemalloc.start()
+            before, _ = tracemalloc.get_traced_memory()
+            for number in range(count):
+                await hub.broadcast("r", str(number).ljust(size))
+            after, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert all(each.statistics().waiting >= count - 1 for each in members)
+            assert after - before < 2 * count * size  # not 50 times as much
+
     async def test_membership_may_change_meanwhile(self, hub: Hub) -> None:
         peers = [Peer() for _ in range(200)]
         async with hub, joined(hub, *peers) as members:
@@ -220,6 +264,18 @@ class TestFairness:
                     hub.broadcast_nowait("r", "x")
                 await eventually(lambda: all(each.statistics().waiting for each in members))
             assert max_step(seen) <= 2 * at_once * burst
+
+    async def test_the_first_hear_it_while_it_is_still_on_its_way_to_the_last(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", 1)
+        peers = [Peer() for _ in range(100)]
+        async with hub, joined(hub, *peers) as members:
+            hub.broadcast_nowait("r", "x")
+            await eventually(lambda: peers[0].heard)
+            last = members[-1].statistics()
+            assert (last.waiting, last.taken) == (0, 0)
+            await has_heard(peers[-1], 1)
 
     async def test_a_server_whose_send_never_yields_holds_nobody_up(self, hub: Hub) -> None:
         sent = 0
@@ -460,6 +516,36 @@ class TestSlowPeers:
             assert (now.connections, now.rooms) == (0, 0)
             assert (now.disconnected, now.abandoned) == (1, 1)
 
+    @pytest.mark.usefixtures("short_timeouts")
+    async def test_one_whose_server_cannot_be_stopped_is_gone_all_the_same(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        stuck, others = Unstoppable(), peers
+        async with hub, joined(hub, *others), joined(hub, stuck, capacity=1) as [member]:
+            stuck.stop_reading()
+            await hub.broadcast("r", "in the server's hands")
+            await eventually(lambda: member.statistics().taken)
+            waits = Text("waits")
+            message = weakref.ref(waits)
+            await hub.broadcast("r", waits)
+            del waits
+            await hub.broadcast("r", "too many")
+            # At once, not when the server or a timeout says so: nothing of it is left in rooms.
+            assert member not in hub.connections
+            assert member not in hub.rooms["r"].members
+            assert not member.rooms
+            await eventually(lambda: all("too many" in peer.heard for peer in others))
+            for peer in others:
+                peer.sent.clear()
+            gc.collect()
+            assert message() is None
+            await eventually(lambda: hub.statistics().abandoned == 1)
+            assert hub.statistics().senders > 0  # one is still in the server's hands
+            assert (await hub.broadcast("r", "on we go")).sent == len(others)
+            stuck.read_on()
+            await eventually(lambda: stuck.heard)
+            assert stuck.heard == ["in the server's hands"]
+
     async def test_drop_oldest(self, hub: Hub, peers: list[Peer]) -> None:
         slow = peers[0]
         async with hub, joined(hub, *peers, capacity=3, policy=DropOldest()) as members:
@@ -594,8 +680,11 @@ class TestSlowPeers:
             assert member.statistics().waiting_bytes == 80
             assert await hub.broadcast("r", "x" * 101) == Delivery(1, 0, dropped=1)
 
-    async def test_a_stall_disconnects_under_any_policy(self, hub: Hub, peer: Peer) -> None:
-        async with hub, joined(hub, peer, policy=DropOldest(), stall_timeout=0.05):
+    @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+    async def test_a_stall_disconnects_under_any_policy(
+        self, hub: Hub, peer: Peer, policy: Policy
+    ) -> None:
+        async with hub, joined(hub, peer, policy=policy, stall_timeout=0.05):
             peer.stop_reading()
             await hub.broadcast("r", "x")
             await eventually(lambda: not hub.connections)
@@ -813,6 +902,18 @@ class TestMember:
             await idle()
             assert peer.heard == [str(number) for number in range(20)]
 
+    async def test_send_comes_behind_a_flush_that_is_not_there_yet(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", 1)
+        peers = [Peer() for _ in range(40)]
+        async with hub, joined(hub, *peers) as members:
+            hub.broadcast_nowait("r", "to all")
+            await members[-1].send("to one")
+            assert hub.rooms["r"].statistics().sent == 0  # the flush is not over
+            await eventually(lambda: len(peers[-1].heard) == 2)
+            assert peers[-1].heard == ["to all", "to one"]
+
     async def test_send_waits_for_room_whatever_the_policy(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer, capacity=2) as [member]:
             peer.stop_reading()
@@ -998,6 +1099,33 @@ class TestMember:
                     await anyio.sleep_forever()
             assert len(hub.connections) == 3
             assert await hub.broadcast("r", "hi") == Delivery(3, 3)
+
+    async def test_a_cancelled_handler_breaks_no_message_off(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        slow, others = peers[0], peers[1:]
+
+        async def handle(scope: anyio.CancelScope) -> None:
+            with scope:
+                async with slow.websocket() as ws, hub.join("r", ws):
+                    await anyio.sleep_forever()
+
+        async with hub, joined(hub, *others), anyio.create_task_group() as tasks:
+            scope = anyio.CancelScope()
+            tasks.start_soon(handle, scope)
+            await eventually(lambda: len(hub.connections) == 4)
+            slow.stop_reading()
+            for text in ("in hand", "waits"):
+                await hub.broadcast("r", text)
+                await eventually(lambda: hub.connections[-1].statistics().taken)
+            scope.cancel()
+            await eventually(lambda: len(hub.connections) == 3)
+            slow.read_on()
+            await eventually(lambda: slow.closed_with)
+            assert slow.heard == ["in hand"]
+            assert slow.closed_with == (1001, "")
+            assert await hub.broadcast("r", "hi") == Delivery(3, 3)
+            await eventually(lambda: all(peer.heard[-1:] == ["hi"] for peer in others))
 
     async def test_nobody_keeps_a_member_that_has_gone(self, hub: Hub) -> None:
         async with hub:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,14 @@ from wsproto.extensions import PerMessageDeflate
 from hubbub import App, Delivery, Hub, Member, WebSocket
 from hubbub.prepared import Batch, Prepared
 from hubbub.wire.deflate import deflate
+from hubbub.wire.protocol import Protocol
 from tests.peer import eventually
 from tests.ws_bridge.peers import Client, served
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from hubbub.types import Data
 
 
 class House:
@@ -165,6 +169,28 @@ async def test_one_that_reads_again_gets_all_that_was_promised() -> None:
         heard = await hear(client, 201)
         assert [text for text in heard if text != "mine"] == expected
         await eventually(lambda: house.hub.statistics().sent == 200)
+
+
+async def test_a_message_is_framed_once_also_for_those_who_are_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    framed: Counter[Data] = Counter()
+    frame = Protocol.send_message
+
+    def count(self: Protocol, data: Data) -> bytes:
+        framed[data] += 1
+        return frame(self, data)
+
+    house = House(max_bytes=2**30)
+    async with house.open(3) as clients:
+        monkeypatch.setattr(Protocol, "send_message", count)
+        expected: list[Data] = []
+        while any(member.statistics().waiting < 4 for member in house.members):
+            expected.append(f"{len(expected)}:" + "x" * 500_000)
+            await house.hub.broadcast("r", expected[-1])
+        for client in clients:
+            assert await hear(client, len(expected)) == expected
+        assert framed == dict.fromkeys(expected, 1)
 
 
 async def test_a_burst_is_bounded_as_the_outbox_is() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hubbub import Coalesce, Disconnect, DropNewest, DropOldest, MessageTooBig
-from hubbub.outbox import QUEUED, Outbox, Policy
+from hubbub import Block, Coalesce, Disconnect, DropNewest, DropOldest, MessageTooBig
+from hubbub.outbox import QUEUED, Outbox, Policy, Ticket
 from hubbub.prepared import Prepared
 
 MESSAGES = st.one_of(st.text("abc", max_size=6), st.binary(max_size=12))
@@ -23,12 +23,12 @@ def key(data: str | bytes) -> str | None:
     return data[0] if isinstance(data, str) and data else None
 
 
-COALESCE = Coalesce(key)
+COALESCE, BLOCK = Coalesce(key), Block(timeout=7)
 
 
 class OutboxMachine(RuleBasedStateMachine):
     @initialize(
-        policy=st.sampled_from([Disconnect(), DropOldest(), DropNewest(), COALESCE]),
+        policy=st.sampled_from([Disconnect(), DropOldest(), DropNewest(), COALESCE, BLOCK]),
         capacity=st.integers(1, 5),
         max_bytes=st.integers(1, 30),
     )
@@ -36,9 +36,13 @@ class OutboxMachine(RuleBasedStateMachine):
         self.policy, self.capacity, self.max_bytes = policy, capacity, max_bytes
         self.outbox = Outbox(policy, capacity, max_bytes)
         self.model: list[str | bytes] = []
+        self.line: list[tuple[str | bytes, Ticket]] = []
         self.offered = self.taken = self.refused = 0
 
     def fits(self, data: str | bytes) -> bool:
+        return not self.line and self.has_room(data)
+
+    def has_room(self, data: str | bytes) -> bool:
         waiting = sum(map(size, self.model))
         return len(self.model) < self.capacity and waiting + size(data) <= self.max_bytes
 
@@ -50,6 +54,14 @@ class OutboxMachine(RuleBasedStateMachine):
         if self.fits(data):
             assert verdict is QUEUED
             self.model.append(data)
+        elif self.policy == BLOCK:
+            assert verdict.disconnect == (1013, "slow consumer")
+            assert verdict.patience == (7 if size(data) <= self.max_bytes else 0)
+            if verdict.patience:
+                self.line.append((data, self.outbox.stand_in_line(Prepared(data))))
+                self.offered -= 1  # it is only on its way
+            else:
+                self.refused += 1
         elif self.policy == Disconnect():
             assert verdict.disconnect == (1013, "slow consumer")
             assert not verdict.queued
@@ -99,20 +111,48 @@ class OutboxMachine(RuleBasedStateMachine):
             assert message is not None
             assert message.data == self.model.pop(0)
             self.taken += 1
+            self.admit()
         else:
             assert message is None
+
+    def admit(self) -> None:
+        while self.line and self.has_room(self.line[0][0]):
+            data, ticket = self.line.pop(0)
+            assert ticket.settled.is_set()
+            assert ticket.admitted
+            self.model.append(data)
+            self.offered += 1
+
+    @precondition(lambda self: self.line)
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        place = data.draw(st.integers(0, len(self.line) - 1))
+        _, ticket = self.line.pop(place)
+        for _ in range(2):
+            self.outbox.withdraw(ticket)
+        assert ticket.settled.is_set()
+        assert not ticket.admitted
+        self.offered += 1
+        self.admit()
 
     @rule()
     def close(self) -> None:
         self.outbox.close()
         self.offered -= len(self.model)
         self.model.clear()
+        assert not any(ticket.admitted for _, ticket in self.line)
+        assert all(ticket.settled.is_set() for _, ticket in self.line)
+        self.line.clear()
 
     @invariant()
     def it_is_as_full_as_the_model_and_never_fuller_than_its_bounds(self) -> None:
         now = self.outbox.statistics()
         assert now.waiting == len(self.model) == len(self.outbox) <= self.capacity
         assert now.waiting_bytes == sum(map(size, self.model)) <= self.max_bytes
+
+    @invariant()
+    def who_stands_in_line_waits(self) -> None:
+        assert not any(ticket.settled.is_set() for _, ticket in self.line)
 
     @invariant()
     def nothing_is_lost_in_silence(self) -> None:

@@ -23,6 +23,8 @@ STEPS = st.lists(
         st.tuples(st.just("broadcast"), ROOMS, st.none() | PEERS),
         st.tuples(st.just("send"), PEERS),
         st.tuples(st.just("send_nowait"), PEERS),
+        st.tuples(st.just("stop_reading"), PEERS),
+        st.tuples(st.just("read_on"), PEERS),
         st.tuples(st.just("end"), PEERS),
     ),
     max_size=40,
@@ -106,7 +108,12 @@ async def test_rooms_do_what_the_model_does(steps: list[tuple[Any, ...]]) -> Non
                     model.flush_to(peer)
                     members[peer].send_nowait(str(step))
                     model.heard[peer].append(str(step))
+                case "stop_reading", int(peer):
+                    peers[peer].stop_reading()
+                case "read_on", int(peer):
+                    peers[peer].read_on()
                 case "end", int(peer) if peer in model.alive:
+                    peers[peer].read_on()
                     model.flush()
                     await settled()
                     await blocks[peer].aclose()
@@ -121,6 +128,8 @@ async def test_rooms_do_what_the_model_does(steps: list[tuple[Any, ...]]) -> Non
             assert len(hub.connections) == len(model.alive)
 
         model.flush()
+        for each in peers:
+            each.read_on()
         await eventually(
             lambda: [each.heard for each in peers] == [model.heard[number] for number in range(3)]
         )
