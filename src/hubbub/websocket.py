@@ -582,6 +582,8 @@ class WebSocket:
 
             name = await ws.request("prompt", {"question": "What is your name?"})
 
+        A router's handlers can do that; so can a client, inside of ``router.serving(ws)``.
+
         Args:
             type: the type of the envelope that is sent.
             payload: its payload.

@@ -7,13 +7,14 @@ between is Session's business. Made by applications.
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import anyio
 
+from hubbub._tasks import create_task_group
 from hubbub.codecs.envelope import CODECS
 from hubbub.exceptions import RouterError
 from hubbub.router import asyncapi
@@ -23,7 +24,7 @@ from hubbub.router.session import Limits, Session
 from hubbub.websocket import WebSocketState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from anyio.abc import TaskStatus
 
@@ -284,8 +285,8 @@ class Router:
     ) -> None:
         """Handle the messages of an open connection until it ends; no hook is called.
 
-        For a connection that somebody else has opened: a client's, say. In a task group,
-        ``await tasks.start(router.run, ws)`` returns when ``ws.request`` may be called.
+        For a connection that somebody else has opened: a client's, say, to which ``serving``
+        is nearer.
 
         Args:
             connection: nobody else receives from it.
@@ -293,6 +294,28 @@ class Router:
             task_status: told when the connection is served.
         """
         await Session(self.routes, self._limits, connection, member).run(task_status)
+
+    @asynccontextmanager
+    async def serving(self, connection: Connection) -> AsyncGenerator[None]:
+        """Handle the messages of an open connection while a block does something with it.
+
+            async with connect(url) as ws, router.serving(ws):
+                total = await ws.request("add", {"a": 1, "b": 2})
+
+        For clients: the router has the handlers of what the server asks, which may be none.
+        The end of the connection does not end the block, but every request in it. Handlers
+        that are not done when the block is left are cancelled.
+
+        Args:
+            connection: nobody else receives from it.
+        """
+        try:
+            async with create_task_group() as tasks:
+                await tasks.start(self.run, connection)
+                yield
+                tasks.cancel_scope.cancel()
+        finally:
+            connection.calls = None
 
     async def _let_in(self, ws: WebSocket) -> bool:
         try:
