@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import gc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 
-from hubbub.router.lanes import ORDERED, Job, Lane, Lanes
+from hubbub.router.lanes import ORDERED, Lane, Lanes
 from tests.peer import eventually
 
 if TYPE_CHECKING:
@@ -19,25 +21,19 @@ class Log:
         self.lines: list[str] = []
 
 
-class Task(Job):
+class Task:
     """A job that says when it begins and how it ends, which a test decides."""
 
     def __init__(self, log: Log, name: str, timeout: float | None = None) -> None:
-        super().__init__(timeout)
         self.log = log
         self.name = name
+        self.timeout = timeout
         self.may_end = anyio.Event()
-        self.restarts = 0
-        self.dues: list[float] = []
         self.stubborn = False
 
     async def do(self, lane: Lane) -> None:
+        del lane
         self.log.lines.append(f"{self.name} begins")
-        self.dues.append(lane.due)
-        for _ in range(self.restarts):
-            await anyio.sleep(0.02)
-            lane.restart()
-            self.dues.append(lane.due)
         if self.stubborn:
             with anyio.CancelScope(shield=True):
                 await self.may_end.wait()
@@ -119,13 +115,47 @@ async def test_a_job_without_a_timeout_has_any_time() -> None:
         assert "patient ends" in log.lines
 
 
-async def test_a_job_that_restarts_its_time() -> None:
+async def test_when_the_time_of_a_job_is_over() -> None:
+    log = Log()
+    lane = Lane(Task(log, "first", 10.0))
+    lane.jobs += [Task(log, "second", 5.0), Task(log, "patient")]
+    looks: list[tuple[float, bool]] = []
+
+    def look(*times: float) -> None:
+        for now in times:
+            lane.look(now)
+            looks.append((now, lane.expired))
+
+    look(100.0, 109.9)
+    lane.restart()
+    look(110.0, 119.9)
+    lane.jobs.popleft()
+    look(120.0, 124.9, 125.0)
+    assert looks == [*((now, False) for now, _ in looks[:-1]), (125.0, True)]
+    assert lane.scope.cancel_called
+    lane.expired = False
+    lane.jobs.popleft()
+    look(130.0, 1e9)
+    lane.jobs.popleft()
+    look(2e9, 3e9)
+    assert not lane.expired
+
+
+async def test_what_is_done_is_let_go() -> None:
+    """A message may be large, and its connection idle for long."""
     async with running(0.01) as (lanes, log):
-        job = Task(log, "long", 1000.0)
-        job.restarts = 3
-        lanes.put(job)
-        await eventually(lambda: len(job.dues) == 4)
-        assert job.dues == sorted(set(job.dues))
+        job = Task(log, "large", 10.0)
+        lanes.put(job, ORDERED)
+        await anyio.sleep(0.02)  # the sweeper has seen it, most probably
+        job.may_end.set()
+        done = ref(job)
+        del job
+
+        def is_gone() -> bool:
+            gc.collect()
+            return done() is None
+
+        await eventually(is_gone)
 
 
 @pytest.mark.parametrize("key", [ORDERED, None])

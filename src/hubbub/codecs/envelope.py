@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
-from hubbub.codecs.payload import encode_hook
+from hubbub.codecs.payload import encode_hook, explain
 from hubbub.exceptions import RouterError
 
 if TYPE_CHECKING:
@@ -147,7 +147,9 @@ class Codec:
         """
         decode = type.from_msgpack if self._binary else type.from_json
         try:
-            return decode(envelope.payload if len(envelope.payload) else self._empty)
+            return decode(envelope.payload or self._empty)
+        except msgspec.ValidationError as error:
+            raise explain(error) from error
         except _BROKEN as error:
             raise RouterError(*self._broken(error)) from error
 

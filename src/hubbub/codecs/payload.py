@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pydantic import TypeAdapter, ValidationError
 
-__all__ = ("PayloadType", "encode_hook")
+__all__ = ("PayloadType", "encode_hook", "explain")
 
 _MAX_PROBLEMS = 10  # of one payload, that its peer is told of
 _MAX_TEXT = 200  # characters of each
@@ -32,9 +32,9 @@ class PayloadType:
         annotation: the type, as it was written.
         adapter: pydantic's, when the type is its business.
         from_json: makes a value of JSON.
-        from_msgpack: makes a value of MessagePack. Both raise ``RouterError`` for a value that
-            is not of the type, and ``msgspec.DecodeError``, ``UnicodeError`` or
-            ``RecursionError`` for what is no value.
+        from_msgpack: makes a value of MessagePack. Both raise ``msgspec.ValidationError``, or a
+            ``RouterError`` when there is more to say, for a value that is not of the type; and
+            ``msgspec.DecodeError``, ``UnicodeError`` or ``RecursionError`` for what is no value.
     """
 
     __slots__ = ("adapter", "annotation", "from_json", "from_msgpack")
@@ -58,8 +58,14 @@ class PayloadType:
             self.from_msgpack = lambda raw: validate_python(decode(raw))
         else:
             msgspec.json.schema_components((annotation,))  # what has no schema cannot be decoded
-            self.from_json = _by_msgspec(msgspec.json.Decoder(annotation).decode)
-            self.from_msgpack = _by_msgspec(msgspec.msgpack.Decoder(annotation).decode)
+            self.from_json = msgspec.json.Decoder(annotation).decode
+            self.from_msgpack = msgspec.msgpack.Decoder(annotation).decode
+
+
+def explain(error: msgspec.ValidationError) -> RouterError:
+    """Make of what msgspec says what a peer is told."""
+    message, _, path = str(error).rpartition(" - at ")
+    return _invalid([(path.strip("`"), message) if message else ("$", path)])
 
 
 def encode_hook(value: Any) -> Any:
@@ -80,17 +86,6 @@ def _is_pydantics(annotation: Any) -> bool:
         or type(annotation).__module__.startswith("pydantic")  # what is said in an Annotated
         or any(map(_is_pydantics, get_args(annotation)))
     )
-
-
-def _by_msgspec(decode: Callable[[msgspec.Raw], Any]) -> Callable[[msgspec.Raw], Any]:
-    def validate(raw: msgspec.Raw) -> Any:
-        try:
-            return decode(raw)
-        except msgspec.ValidationError as error:
-            message, _, path = str(error).rpartition(" - at ")
-            raise _invalid([(path.strip("`"), message) if message else ("$", path)]) from error
-
-    return validate
 
 
 def _by_pydantic(validate_with: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -168,7 +168,7 @@ def _may_be_empty(payload: PayloadType | None) -> bool:
         return True
     try:
         payload.from_json(msgspec.Raw(b"{}"))
-    except RouterError:
+    except (msgspec.ValidationError, RouterError):
         return False
     return True
 

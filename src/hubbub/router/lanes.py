@@ -1,17 +1,16 @@
 """Lanes: lines of jobs, in each of which one job is done at a time, and has its time.
 
 Whose job is in which lane is decided elsewhere, and so is what a job is. A lane has a task of
-its own; how long its job may take is measured in ticks of a sweeper that runs while there are
-jobs, because a scope with a deadline would cost more than all that is done for a message.
+its own. A sweeper that runs while there are jobs looks at them from time to time, and cancels what
+takes too long: a scope with a deadline would cost more than all that is done for a message.
 Made by a session, for its connection.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 
@@ -26,29 +25,25 @@ ORDERED: Final = "ordered"
 """The lane that most messages are in. It keeps its task: to wait for the next job costs half of
 what a new task does."""
 
-_TICKS = 8  # in the shortest time that a job may have; it is late by one at most
+_LOOKS = 16  # in the shortest time that a job may have; the sweeper is late by two at most
 _SHORTEST_TICK = 0.001  # seconds
 
 
-class Job(ABC):
-    """Something to be done in a lane.
+class Job(Protocol):
+    """Something to be done in a lane."""
 
-    Attributes:
-        timeout: seconds that it may take; None: as many as it likes.
-    """
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that it may take; None: as many as it likes."""
+        ...
 
-    __slots__ = ("timeout",)
-
-    def __init__(self, timeout: float | None) -> None:
-        self.timeout = timeout
-
-    @abstractmethod
     async def do(self, lane: Lane) -> None:
         """Do it; ``lane.restart()`` gives it its time once more."""
+        ...
 
-    @abstractmethod
     async def give_up(self) -> None:
         """Say that it took too long; it was cancelled."""
+        ...
 
 
 class Lane:
@@ -57,20 +52,31 @@ class Lane:
     Attributes:
         jobs: the first one is being done.
         scope: around it.
-        due: the tick at which its time is over.
+        expired: whether its time is over.
     """
 
-    __slots__ = ("_lanes", "due", "jobs", "scope")
+    __slots__ = ("_due", "_watched", "expired", "jobs", "scope")
 
-    def __init__(self, lanes: Lanes, job: Job) -> None:
-        self._lanes = lanes
+    def __init__(self, job: Job) -> None:
         self.jobs = deque((job,))
         self.scope = anyio.CancelScope()
-        self.due = inf
+        self.expired = False
+        self._watched: Job | None = None  # what the sweeper has seen here at its last look
+        self._due = inf
 
     def restart(self) -> None:
         """Let the time of the first job begin now."""
-        self.due = self._lanes.due(self.jobs[0])
+        self._watched = None
+
+    def look(self, now: float) -> None:
+        """Cancel the first job if its time is over; it began when a look first found it."""
+        job = self.jobs[0] if self.jobs else None
+        if job is not self._watched:
+            self._watched = job
+            self._due = inf if job is None or job.timeout is None else now + job.timeout
+        elif now >= self._due:
+            self.expired = True
+            self.scope.cancel()
 
 
 class Lanes:
@@ -89,8 +95,7 @@ class Lanes:
         """
         self.running = 0
         self._tasks = tasks
-        self._tick = max(shortest / _TICKS, _SHORTEST_TICK) if shortest is not None else None
-        self._ticks = 0
+        self._tick = max(shortest / _LOOKS, _SHORTEST_TICK) if shortest is not None else None
         self._sweeping = False
         self._lanes: dict[Hashable, Lane] = {}
         self._change: anyio.Event | None = None  # set when a job is done, if anybody waits
@@ -113,7 +118,7 @@ class Lanes:
             if len(lane.jobs) == 1:
                 self._wakeup.set()
         else:
-            lane = Lane(self, job)
+            lane = Lane(job)
             key = lane if key is None else key
             self._lanes[key] = lane
             self._tasks.start_soon(self._work, key, lane)
@@ -140,12 +145,11 @@ class Lanes:
     async def _work(self, key: Hashable, lane: Lane) -> None:
         lasting = key == ORDERED
         while lane.jobs or lasting:
+            lane.expired = False
             with anyio.CancelScope() as lane.scope:  # around many jobs: until one is cancelled
-                while not lane.scope.cancel_called:
+                while not lane.expired:
                     if lane.jobs:
-                        job = lane.jobs[0]
-                        lane.due = self.due(job)
-                        await job.do(lane)
+                        await lane.jobs[0].do(lane)
                         self._finish(lane)
                     elif lasting:
                         self._wakeup = anyio.Event()
@@ -153,32 +157,22 @@ class Lanes:
                     else:
                         break
             if lane.scope.cancelled_caught:
-                lane.due = inf
                 await lane.jobs[0].give_up()
                 self._finish(lane)
         del self._lanes[key]
 
     def _finish(self, lane: Lane) -> None:
-        lane.due = inf
         lane.jobs.popleft()
         self.running -= 1
-        self.notify()
-
-    # -- Time ---------------------------------------------------------------------------
-
-    def due(self, job: Job) -> float:
-        """Tell at which tick the time of a job that begins now will be over."""
-        if job.timeout is None or self._tick is None:
-            return inf
-        return self._ticks + job.timeout / self._tick + 1
+        if self._change is not None:
+            self.notify()
 
     async def _sweep(self, tick: float) -> None:
         rested = False
         while not rested:
             await anyio.sleep(tick)
-            self._ticks += 1
             rested = not self.running
+            now = anyio.current_time()
             for lane in self._lanes.values():
-                if lane.due <= self._ticks:
-                    lane.scope.cancel()
+                lane.look(now)
         self._sweeping = False

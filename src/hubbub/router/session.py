@@ -28,7 +28,7 @@ from hubbub.calls import Calls
 from hubbub.close_codes import ABNORMAL
 from hubbub.codecs.envelope import CODECS, JSON, REPLY, NoEnvelope
 from hubbub.exceptions import RouterError, WebSocketDisconnect, is_disconnect
-from hubbub.router.lanes import ORDERED, Job, Lanes
+from hubbub.router.lanes import ORDERED, Lanes
 from hubbub.router.limits import TokenBuckets
 from hubbub.router.routes import Context
 
@@ -139,10 +139,10 @@ class Session:
         elif route is not None:
             if self._lanes.running >= self._limits.running:
                 raise RouterError("too_busy", f"Expected at most {self._limits.running} at a time")
-            context = Context(self._connection, self._member, envelope)
-            if route.signature.payload is not None:
-                context.payload = self.codec.decode_payload(envelope, route.signature.payload)
-            self._lanes.put(_Handling(self, route, context), route.lane(context.payload))
+            wanted = route.signature.payload
+            payload = None if wanted is None else self.codec.decode_payload(envelope, wanted)
+            message = _Handling(self._connection, self._member, envelope, payload, self, route)
+            self._lanes.put(message, route.lane(payload))
             self._bad = 0
         elif not envelope.is_answer:  # one that nobody waits for any more is no fault
             raise RouterError("unknown_type", f"There is no type {envelope.type!r}")
@@ -188,36 +188,37 @@ class Session:
         return self._connection.close_code is not None or (member is not None and member.is_over)
 
 
-class _Handling(Job):
-    """A message that its handler handles, and the replies to it."""
+class _Handling(Context):
+    """A message that its handler handles, and the replies to it: a job."""
 
-    __slots__ = ("_context", "_route", "_session")
+    session: Session
+    route: Route
 
-    def __init__(self, session: Session, route: Route, context: Context) -> None:
-        self.timeout = route.timeout
-        self._session = session
-        self._route = route
-        self._context = context
+    @property
+    def timeout(self) -> float | None:
+        return self.route.timeout
 
     async def do(self, lane: Lane) -> None:
-        session, id = self._session, self._context.envelope.id
+        session, id = self.session, self.envelope.id
         try:
-            result = await self._route.call(self._context)
+            result = await self.route.call(self)
+            if result is None and id is None:
+                return
             if isinstance(result, AsyncGeneratorType):
                 await self._stream(result, lane)
-            elif result is not None or id is not None:
-                await session.transmit(session.codec.encode(self._route.type + REPLY, result, id))
+            else:
+                await session.transmit(session.codec.encode(self.route.type + REPLY, result, id))
         except RouterError as error:
             await session.answer_error(error, id)
         except Exception as error:
             if session.is_over and is_disconnect(error):
                 return  # a handler may let it pass
-            _logger.exception("The handler of %r failed", self._route.type)
+            _logger.exception("The handler of %r failed", self.route.type)
             await session.answer_error(_INTERNAL, id)
 
     async def _stream(self, replies: AsyncGenerator[Any, Any], lane: Lane) -> None:
-        session, id = self._session, self._context.envelope.id
-        type = self._route.type + REPLY
+        session, id = self.session, self.envelope.id
+        type = self.route.type + REPLY
         async with aclosing(replies):
             async for reply in replies:
                 if session.is_over:
@@ -229,23 +230,21 @@ class _Handling(Job):
 
     async def give_up(self) -> None:
         error = RouterError("timeout", f"Expected to be done in {self.timeout:g} s")
-        await self._session.answer_error(error, self._context.envelope.id)
+        await self.session.answer_error(error, self.envelope.id)
 
 
-class _Refusal(Job):
-    """A message that is refused in its turn."""
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A message that is refused in its turn: a job."""
 
-    __slots__ = ("_error", "_id", "_session")
-
-    def __init__(self, session: Session, error: RouterError, id: Id) -> None:
-        super().__init__(timeout=None)
-        self._session = session
-        self._error = error
-        self._id = id
+    session: Session
+    error: RouterError
+    id: Id
+    timeout: None = None
 
     async def do(self, lane: Lane) -> None:
         del lane
-        await self._session.answer_error(self._error, self._id)
+        await self.session.answer_error(self.error, self.id)
 
     async def give_up(self) -> None:
         raise AssertionError("a refusal has any time")  # pragma: no cover - the same
