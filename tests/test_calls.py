@@ -20,7 +20,7 @@ class Wire:
         self.sent: list[Data] = []
         self.woken = 0
         self.blocked = False
-        self.calls = Calls(self.send, codec, on_wait=self.wake)
+        self.calls = Calls(self.send, codec, on_change=self.wake)
 
     async def send(self, data: Data) -> None:
         await anyio.lowlevel.checkpoint()
@@ -46,7 +46,7 @@ class Wire:
             await wait_all_tasks_blocked()
             accepted = [self.answer(answer) for answer in answers]
             assert accepted == [False] * (len(answers) - 1) + [True]
-        assert len(self.calls) == 0
+        assert not self.calls.must_read
         return result[0]
 
 
@@ -114,7 +114,7 @@ async def test_no_answer_in_time(blocked: bool) -> None:
         await wire.calls.request("ask", {}, timeout=0.01)
     assert isinstance(caught.value, RouterError)
     assert caught.value.code == "timeout"
-    assert len(wire.calls) == 0
+    assert not wire.calls.must_read
     assert not wire.answer('{"type": "ask.reply", "id": "call-1"}')
 
 
@@ -122,7 +122,8 @@ async def test_a_payload_that_cannot_be_encoded() -> None:
     wire = Wire()
     with pytest.raises(TypeError):
         await wire.calls.request("ask", object(), timeout=None)
-    assert len(wire.calls) == wire.woken == 0
+    assert not wire.woken
+    assert not wire.answer('{"type": "ask.reply", "id": "call-1"}')
 
 
 async def test_the_end_ends_all() -> None:
@@ -139,9 +140,138 @@ async def test_the_end_ends_all() -> None:
         for _ in range(3):
             tasks.start_soon(ask)
         await wait_all_tasks_blocked()
-        assert len(wire.calls) == 3
+        assert wire.calls.must_read
         wire.calls.end(4000, "bye")
     await ask()
     assert [(end.code, end.reason) for end in ends] == [(4000, "bye")] * 4
     assert len(wire.sent) == 3
     assert len({id(end) for end in ends}) == 4
+
+
+def reply(payload: Any, *, more: bool = True, id: str = "call-1") -> Data:
+    return JSON.encode("ask.reply", payload, id, more=more)
+
+
+class TestStreams:
+    async def test_replies_are_taken_one_by_one(self) -> None:
+        wire = Wire()
+        async with wire.calls.stream("ask", {}, timeout=None) as replies:
+            assert wire.sent == ['{"type":"ask","payload":{},"id":"call-1"}']
+            for number in range(3):
+                assert wire.answer(reply(number))
+            assert [await anext(replies), await anext(replies)] == [0, 1]
+            assert wire.answer(reply(None))
+            assert wire.answer(reply(None, more=False))
+            assert not wire.answer(reply(5))
+            assert [each async for each in replies] == [2, None]
+            assert [each async for each in replies] == []
+
+    async def test_they_are_waited_for(self) -> None:
+        wire, taken = Wire(), list[Any]()
+
+        async def take() -> None:
+            async with wire.calls.stream("ask", {}, timeout=None) as replies:
+                taken.extend([each async for each in replies])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take)
+            for number in range(3):
+                await wait_all_tasks_blocked()
+                assert wire.calls.must_read
+                wire.answer(reply(number))
+            wire.answer(reply(None, more=False))
+        assert taken == [0, 1, 2]
+        assert not wire.calls.must_read
+
+    async def test_a_single_reply_is_one_too(self) -> None:
+        wire = Wire()
+        async with wire.calls.stream("ask", {}, timeout=None) as replies:
+            wire.answer(reply(5, more=False))
+            assert [each async for each in replies] == [5]
+
+    async def test_a_request_takes_the_first(self) -> None:
+        assert await Wire().asked(reply(1)) == 1
+
+    async def test_an_error_ends_them(self) -> None:
+        wire = Wire()
+        async with wire.calls.stream("ask", {}, timeout=None) as replies:
+            wire.answer(reply(1))
+            wire.answer(JSON.encode_error(RouterError("liftoff"), "call-1"))
+            assert await anext(replies) == 1
+            with pytest.raises(RouterError, match="liftoff"):
+                await anext(replies)
+
+    async def test_those_that_were_taken_before_the_end_of_the_connection(self) -> None:
+        wire = Wire()
+        async with wire.calls.stream("ask", {}, timeout=None) as replies:
+            wire.answer(reply(1))
+            wire.calls.end(4000, "bye")
+            assert await anext(replies) == 1
+            with pytest.raises(WebSocketDisconnect):
+                await anext(replies)
+        with pytest.raises(WebSocketDisconnect):
+            async with wire.calls.stream("ask", {}, timeout=None):
+                raise AssertionError
+
+    async def test_each_has_to_come_in_time(self) -> None:
+        wire = Wire()
+        async with wire.calls.stream("ask", {}, timeout=0.01) as replies:
+            wire.answer(reply(1))
+            assert await anext(replies) == 1
+            with pytest.raises(TimeoutError):
+                await anext(replies)
+            wire.answer(reply(2))  # late, and yet
+            assert await anext(replies) == 2
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await anext(replies)
+        wire.blocked = True
+        with pytest.raises(TimeoutError):
+            async with wire.calls.stream("ask", {}, timeout=0.01):
+                raise AssertionError
+
+    async def test_those_that_nobody_takes_are_sixteen_at_most(self) -> None:
+        wire = Wire()
+        async with wire.calls.stream("ask", {}, timeout=None) as replies:
+            for number in range(16):
+                assert not wire.calls.has_enough
+                assert wire.answer(reply(number))
+            assert wire.calls.has_enough
+            woken = wire.woken
+            assert await anext(replies) == 0
+            assert not wire.calls.has_enough
+            assert wire.woken == woken + 1
+            assert wire.answer(reply(16))
+            assert wire.answer(reply(17))  # is lost
+            assert not wire.answer(reply(18))
+            assert [await anext(replies) for _ in range(16)] == list(range(1, 17))
+            with pytest.raises(RouterError, match="too_busy: Expected replies to 'ask'"):
+                await anext(replies)
+
+    async def test_leaving_early_lets_the_reader_go_on(self) -> None:
+        wire = Wire()
+        async with wire.calls.stream("ask", {}, timeout=None):
+            for number in range(16):
+                wire.answer(reply(number))
+            woken = wire.woken
+        assert wire.woken == woken + 1
+        assert not wire.calls.has_enough
+        assert not wire.answer(reply(16))
+
+    async def test_two_tasks_may_take_them(self) -> None:
+        wire, taken = Wire(), list[Any]()
+        async with wire.calls.stream("ask", {}, timeout=None) as replies:
+
+            async def take() -> None:
+                taken.append(await anext(replies))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(take)
+                tasks.start_soon(take)
+                await wait_all_tasks_blocked()
+                wire.answer(reply(1))
+                assert not wire.calls.must_read  # until the other one says that it does
+                await wait_all_tasks_blocked()
+                assert wire.calls.must_read
+                wire.answer(reply(2))
+        assert sorted(taken) == [1, 2]

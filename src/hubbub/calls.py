@@ -6,25 +6,31 @@ way to send, and is shown the answers that came. Used by whoever reads a connect
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 import msgspec
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from hubbub.codecs.envelope import ERROR, REPLY
 from hubbub.codecs.payload import PayloadType
 from hubbub.exceptions import DecodeError, RouterError, WebSocketDisconnect
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 
     from hubbub.codecs.envelope import Codec, Envelope
     from hubbub.types import Data
 
 __all__ = ("CALL_TIMEOUT", "Calls", "NoAnswer")
 
+T = TypeVar("T")
+
 CALL_TIMEOUT: Final = 30.0  # seconds
+_MAX_REPLIES: Final = 16  # to one call, that nobody has taken
 
 
 class NoAnswer(RouterError, TimeoutError):
@@ -48,42 +54,60 @@ _ERROR: Final = PayloadType(_Error)
 
 
 class _Call:
-    __slots__ = ("answer", "over", "type")
+    """A request, and its answers that nobody has taken yet."""
 
-    def __init__(self, type: str) -> None:
+    __slots__ = ("answers", "message", "news", "overflowed", "streams", "type")
+
+    def __init__(self, type: str, message: Data, *, streams: bool) -> None:
         self.type = type
-        self.over = anyio.Event()
-        self.answer: Envelope | None = None
+        self.message = message
+        self.streams = streams
+        self.answers: deque[Envelope] = deque()
+        self.overflowed = False
+        self.news = anyio.Event()  # set when there is an answer, or none will come
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.answers) >= _MAX_REPLIES
 
 
 class Calls:
     """The requests on one connection that wait for their answers."""
 
-    __slots__ = ("_codec", "_end", "_ids", "_on_wait", "_send", "_waiting")
+    __slots__ = ("_codec", "_end", "_ids", "_needy", "_on_change", "_send", "_streams", "_waiting")
 
     def __init__(
         self,
         send: Callable[[Data], Awaitable[None]],
         codec: Codec,
         *,
-        on_wait: Callable[[], None] = lambda: None,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """Make calls possible.
 
         Args:
             send: sends a message to the peer; raises ``WebSocketDisconnect`` when it is gone.
             codec: the form of the envelopes.
-            on_wait: called when a call begins to wait: from now on somebody has to read.
+            on_change: called when ``must_read`` has come true, or ``has_enough`` false.
         """
         self._send = send
         self._codec = codec
-        self._on_wait = on_wait
+        self._on_change = on_change
         self._ids = count(1)
-        self._waiting: dict[object, _Call] = {}
+        self._waiting: dict[object, _Call] = {}  # by their ids
+        self._streams: set[_Call] = set()
+        self._needy: set[_Call] = set()  # whose answers somebody waits for
         self._end: tuple[int, str] | None = None
 
-    def __len__(self) -> int:
-        return len(self._waiting)
+    @property
+    def must_read(self) -> bool:
+        """Whether somebody waits for the peer, and nothing has come: it has to be read."""
+        return bool(self._needy)
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether somebody has not taken as many replies as there may be."""
+        return any(call.is_full for call in self._streams)
 
     async def request(self, type: str, payload: Any, *, timeout: float | None) -> Any:
         """Ask the peer, and wait for its answer.
@@ -98,43 +122,105 @@ class Calls:
             TypeError: if the payload cannot be encoded.
             WebSocketDisconnect: if the connection is over, or ends before there is one.
         """
-        if self._end is not None:
-            raise self._ended()
-        id = f"call-{next(self._ids)}"
-        message = self._codec.encode(type, payload, id)
-        call = self._waiting[id] = _Call(type)
-        self._on_wait()
-        try:
-            with anyio.move_on_after(timeout):
-                await self._send(message)
-                await call.over.wait()
-        finally:
-            self._waiting.pop(id, None)
-        if not call.over.is_set():
-            raise NoAnswer(type)
-        if call.answer is None:
-            raise self._ended()
-        return self._open(call.answer)
+        with self._begin(type, payload) as call:
+            return self._open(await self._wait(call, timeout, self._exchange(call)))
+
+    @asynccontextmanager
+    async def stream(
+        self, type: str, payload: Any, *, timeout: float | None
+    ) -> AsyncGenerator[AsyncIterator[Any]]:
+        """Ask the peer, and let a block take its replies one by one.
+
+        Yields:
+            Their payloads. Each step raises what ``request`` does, and a ``RouterError``
+            ``too_busy`` when replies were lost because nobody took them.
+        """
+        with self._begin(type, payload, streams=True) as call:
+            self._streams.add(call)
+            try:
+                await self._wait(call, timeout, self._send(call.message))
+                yield _Replies(self, call, timeout)
+            finally:
+                self._streams.remove(call)
+                self._on_change()
 
     def settle(self, envelope: Envelope) -> bool:
         """Give an answer to the call that waits for it; False if none does."""
         call = self._waiting.get(envelope.id)
         if call is None or envelope.type not in (call.type + REPLY, ERROR):
             return False
-        del self._waiting[envelope.id]
-        call.answer = envelope
-        call.over.set()
+        if call.is_full:
+            call.overflowed = True
+        else:
+            call.answers.append(envelope)
+        if call.overflowed or not (call.streams and envelope.more):
+            del self._waiting[envelope.id]
+        self._needy.discard(call)  # now, because more may be read before its task has its turn
+        call.news.set()
         return True
 
     def end(self, code: int, reason: str) -> None:
         """Let all that wait, and all that come, fail with ``WebSocketDisconnect``."""
         self._end = (code, reason)
         for call in self._waiting.values():
-            call.over.set()
+            call.news.set()
 
-    def _ended(self) -> WebSocketDisconnect:
-        assert self._end is not None
-        return WebSocketDisconnect(*self._end)
+    @contextmanager
+    def _begin(self, type: str, payload: Any, *, streams: bool = False) -> Iterator[_Call]:
+        if self._end is not None:
+            raise WebSocketDisconnect(*self._end)
+        id = f"call-{next(self._ids)}"
+        call = _Call(type, self._codec.encode(type, payload, id), streams=streams)
+        self._waiting[id] = call
+        try:
+            yield call
+        finally:
+            self._waiting.pop(id, None)
+
+    async def _wait(self, call: _Call, timeout: float | None, step: Awaitable[T]) -> T:
+        """Wait for the peer, which may wait for us to read; for so long at most."""
+        self._need(call)
+        try:
+            with anyio.move_on_after(timeout):
+                return await step
+        finally:
+            self._needy.discard(call)
+        raise NoAnswer(call.type)
+
+    def _need(self, call: _Call) -> None:
+        self._needy.add(call)
+        self._on_change()
+
+    async def _exchange(self, call: _Call) -> Envelope:
+        await self._send(call.message)
+        return await self._take(call)
+
+    async def _take(self, call: _Call) -> Envelope:
+        """Take an answer, or wait for one."""
+        while not call.answers:
+            if call.overflowed:
+                raise RouterError("too_busy", f"Expected replies to {call.type!r} to be taken")
+            if self._end is not None:
+                raise WebSocketDisconnect(*self._end)
+            if call.news.is_set():  # by answers that have been taken
+                call.news = anyio.Event()
+                self._need(call)
+            await call.news.wait()
+        return call.answers.popleft()
+
+    async def next_reply(self, call: _Call, timeout: float | None) -> tuple[Any, bool]:
+        """Take a reply to a call that streams, for ``_Replies``.
+
+        Returns:
+            Its payload, and whether there is more.
+        """
+        if call.answers:
+            await checkpoint_if_cancelled()
+            answer = call.answers.popleft()
+            self._on_change()
+        else:
+            answer = await self._wait(call, timeout, self._take(call))
+        return self._open(answer), answer.more
 
     def _open(self, answer: Envelope) -> Any:
         is_error = answer.type == ERROR
@@ -144,4 +230,29 @@ class Calls:
             raise DecodeError(f"Expected an answer that can be decoded: {error}") from error
         if is_error:
             raise RouterError(payload.code, payload.message, payload.details)
+        return payload
+
+
+class _Replies:
+    """Iterates over the replies to a call.
+
+    No async generator: one that a ``break`` leaves behind is finalised by the garbage
+    collector, which trio warns of.
+    """
+
+    def __init__(self, calls: Calls, call: _Call, timeout: float | None) -> None:
+        self._calls = calls
+        self._call = call
+        self._timeout = timeout
+        self._more = True
+
+    def __aiter__(self) -> _Replies:
+        return self
+
+    async def __anext__(self) -> Any:
+        if not self._more:
+            raise StopAsyncIteration
+        payload, self._more = await self._calls.next_reply(self._call, self._timeout)
+        if payload is None and not self._more:
+            raise StopAsyncIteration
         return payload

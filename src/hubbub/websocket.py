@@ -590,7 +590,8 @@ class WebSocket:
             timeout: seconds for the answer to come; None: as long as the connection lasts.
 
         Returns:
-            The payload of the reply, in JSON values.
+            The payload of the reply, in JSON values; of several replies (``stream``), the
+            first one's.
 
         Raises:
             DecodeError: if the answer cannot be decoded.
@@ -600,9 +601,36 @@ class WebSocket:
             TypeError: if the payload cannot be encoded.
             WebSocketDisconnect: if the connection is over, or ends before the answer came.
         """
+        return await self._require_calls().request(type, payload, timeout=timeout)
+
+    def stream(
+        self, type: str, payload: Any, *, timeout: float | None = CALL_TIMEOUT
+    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Ask the peer, and take its replies one by one: as many as an async generator yields.
+
+            async with ws.stream("count", 10) as numbers:
+                async for number in numbers:
+                    ...
+
+        Of replies that nobody takes 16 are kept; then the connection is read no further, so that
+        the peer has to wait. Unless somebody waits for another answer of its: that has to be
+        read, and a reply that comes before it ends the iteration with ``too_busy``. When the
+        block is left early, the peer is not told, and what still comes is ignored.
+
+        Args:
+            type: as for ``request``.
+            payload: as for ``request``.
+            timeout: seconds for each reply to come; None: as long as the connection lasts.
+
+        Raises:
+            RuntimeError: if no router serves the connection.
+        """
+        return self._require_calls().stream(type, payload, timeout=timeout)
+
+    def _require_calls(self) -> Calls:
         if self.calls is None:
             raise RuntimeError("Cannot request: no router serves this connection")
-        return await self.calls.request(type, payload, timeout=timeout)
+        return self.calls
 
     def deliver(self, data: Data) -> Awaitable[None]:
         """Send a message as ``send`` does, but without a checkpoint of its own.

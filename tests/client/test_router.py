@@ -32,6 +32,16 @@ def make_server() -> Router:
     async def wait() -> None:
         await anyio.sleep_forever()
 
+    @router.on("count")
+    async def count(payload: int) -> AsyncIterator[int]:
+        for number in range(payload):
+            yield number
+
+    @router.on("sum")
+    async def add_up(ws: WebSocket) -> int:
+        async with ws.stream("count", 100) as numbers:
+            return sum([number async for number in numbers])
+
     @router.on("leave")
     async def leave(ws: WebSocket, payload: int) -> None:
         await ws.close(payload, "bye")
@@ -194,26 +204,51 @@ async def test_one_that_is_only_asked(link: str) -> None:
     assert names == ["ann"] * 3
 
 
-async def test_streams_are_handled_too(link: str) -> None:
-    router = Router()
+async def test_it_takes_replies_one_by_one(link: str) -> None:
+    async with hosted(link, App({"/": make_server()})) as to, to() as ws, NO_HANDLERS.serving(ws):
+        async with ws.stream("count", 1000) as numbers:
+            assert [number async for number in numbers] == list(range(1000))
+        async with ws.stream("count", 1000) as numbers:
+            assert await anext(numbers) == 0
+        assert await ws.request("add", [1]) == 1
+        async with ws.stream("count", "x") as numbers:
+            with pytest.raises(RouterError) as raised:
+                await anext(numbers)
+        assert raised.value.code == "invalid_payload"
 
-    @router.on("count")
-    async def count(payload: int) -> AsyncIterator[int]:
-        for number in range(payload):
-            yield number
 
-    heard: list[Any] = []
+async def test_it_is_asked_for_several_replies(link: str) -> None:
+    async with hosted(link, App({"/": make_server()})) as to, to() as ws:
+        async with make_server().serving(ws):
+            assert await ws.request("sum", {}) == sum(range(100))
 
-    async def ask(ws: WebSocket) -> None:
-        async with ws:
-            await ws.send_json({"type": "count", "payload": 2, "id": "a"})
-            heard.extend([await ws.receive_json() for _ in range(3)])
 
-    async with hosted(link, App({"/": ask})) as to, to() as ws:
-        await router.run(ws)
-    assert [(message["payload"], message.get("more")) for message in heard] == [
-        *((0, True), (1, True), (None, None))
-    ]
+async def test_replies_that_are_not_taken_make_the_server_wait(link: str) -> None:
+    router, yielded = Router(), 0
+
+    @router.on("pages")
+    async def pages() -> AsyncIterator[str]:
+        nonlocal yielded
+        while yielded < 100:
+            yielded += 1
+            yield "x" * 1_000_000
+
+    async with hosted(link, App({"/": router})) as to, to(deflate=False) as ws:
+        async with NO_HANDLERS.serving(ws), ws.stream("pages", {}) as replies:
+            await anext(replies)
+            await anyio.wait_all_tasks_blocked()
+            assert yielded < 100
+            assert [len(page) async for page in replies] == [1_000_000] * 99
+
+
+async def test_replies_that_are_in_the_way_of_an_answer_are_lost(link: str) -> None:
+    async with hosted(link, App({"/": make_server()})) as to, to() as ws, NO_HANDLERS.serving(ws):
+        async with ws.stream("count", 1000) as numbers:
+            assert await ws.request("add", [1]) == 1  # answered after the thousand
+            with pytest.raises(RouterError) as raised:
+                async for number in numbers:
+                    assert number < 16
+            assert raised.value.code == "too_busy"
 
 
 async def test_one_connection_after_the_other() -> None:

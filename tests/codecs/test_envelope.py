@@ -34,7 +34,14 @@ ids = (
     | values
 )
 nearly = st.fixed_dictionaries(
-    {}, optional={"type": types, "payload": values, "id": ids, "x": values}
+    {},
+    optional={
+        "type": types,
+        "payload": values,
+        "id": ids,
+        "more": st.booleans() | values,
+        "x": values,
+    },
 )
 
 

@@ -57,11 +57,13 @@ class Envelope(msgspec.Struct, frozen=True):
         type: says what the message is for.
         payload: the payload's bytes, not decoded; empty when there is none.
         id: what an answer shall carry.
+        more: of a reply: whether further replies to the same message follow.
     """
 
     type: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TYPE)]
     payload: msgspec.Raw = msgspec.Raw()
     id: Id = None
+    more: bool = False
 
     @property
     def is_answer(self) -> bool:

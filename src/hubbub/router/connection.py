@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from hubbub.calls import Calls
     from hubbub.types import Data
@@ -54,6 +55,12 @@ class Connection(Protocol):
 
     async def request(self, type: str, payload: Any, *, timeout: float | None = ...) -> Any:
         """Ask the peer by ``calls``, and wait for its answer."""
+        ...
+
+    def stream(
+        self, type: str, payload: Any, *, timeout: float | None = ...
+    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Ask the peer by ``calls``, and take its replies one by one."""
         ...
 
 

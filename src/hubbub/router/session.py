@@ -92,7 +92,7 @@ class Session:
         shortest = min((each for each in timeouts if each is not None), default=None)
         async with create_task_group() as tasks:
             lanes = self._lanes = Lanes(tasks, shortest)
-            calls = self._calls = Calls(self._send, self.codec, on_wait=lanes.notify)
+            calls = self._calls = Calls(self._send, self.codec, on_change=lanes.notify)
             self._connection.calls = calls
             task_status.started()
             try:
@@ -106,13 +106,14 @@ class Session:
             tasks.cancel_scope.cancel()
 
     async def _read(self) -> None:
+        lanes, calls = self._lanes, self._calls
         limit = inf if self._limits.refuse_when_busy else self._limits.running
         async for data in self._connection.iter_messages():
             refusal = self._take(data)
             if refusal is not None:
                 await self._refuse(*refusal)
-            while self._lanes.running >= limit and not self._calls:
-                await self._lanes.changed()
+            while (lanes.running >= limit or calls.has_enough) and not calls.must_read:
+                await lanes.changed()
 
     def _take(self, data: Data) -> tuple[RouterError, Id] | None:
         """Put a message where it belongs, or say why not."""
