@@ -1,4 +1,4 @@
-"""Proxies: HTTP CONNECT and SOCKS 5, given or by the environment."""
+"""Proxies: HTTP CONNECT and SOCKS, given or by the environment."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ class Proxy:
             if first.startswith(b"CONNECT"):
                 self.asked.append(first.split()[1].decode())
                 await stream.send(b"HTTP/1.1 " + self.status + b"\r\n\r\n")
+            elif first.startswith(b"\x04"):  # SOCKS 4A: a name behind an address that is none
+                assert first[4:8] == b"\x00\x00\x00\x01"
+                host, (port,) = first.split(b"\x00")[-2].decode(), struct.unpack("!H", first[2:4])
+                self.asked.append(f"{host}:{port}")
+                await stream.send(b"\x00\x5a" + bytes(6))
             else:  # RFC 1928
                 await stream.send(b"\x05\x00")
                 request = await stream.receive()
@@ -100,7 +105,7 @@ async def check(connection: connect) -> None:
         assert await ws.receive_text() == "hi"
 
 
-@pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
+@pytest.mark.parametrize("scheme", ["http", "socks4a", "socks5", "socks5h"])
 async def test_through_a_proxy(scheme: str) -> None:
     async with proxied() as (proxy, address):
         await check(connect("ws://far.example:81/", proxy=f"{scheme}://{address}"))

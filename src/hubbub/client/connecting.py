@@ -101,8 +101,9 @@ class connect:
             headers: further headers of the request, as a mapping or as pairs.
             origin: the value of ``Origin``, for servers that ask for it.
             ssl: for ``wss://``, what certificates to trust; else those of the system.
-            proxy: the URL of a proxy (``http://``, ``socks4://``, ``socks5://``); True for
-                what the environment says, False for none. Needs the ``proxy`` extra.
+            proxy: the URL of a proxy (``http://``, ``socks4://``, ``socks4a://``,
+                ``socks5://``), with user and password if it wants them; True for what the
+                environment says, False for none. Needs the ``proxy`` extra.
             deflate: whether to offer permessage-deflate (RFC 7692).
             max_message_size: the limit for a message, inflated; beyond it the connection is
                 closed with 1009.

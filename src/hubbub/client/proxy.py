@@ -22,7 +22,13 @@ __all__ = ("connect_through", "find_proxy")
 _VARIABLES: Final = {True: ("wss", "https"), False: ("ws", "http")}
 """By whether there is TLS: whose ``*_proxy`` counts, before ``socks_proxy`` and ``all_proxy``."""
 
-_SCHEMES: Final = {"http": "http", "socks4": "socks4", "socks5": "socks5", "socks5h": "socks5"}
+_SCHEMES: Final = {
+    "http": "http",
+    "socks4": "socks4",
+    "socks4a": "socks4",
+    "socks5": "socks5",
+    "socks5h": "socks5",
+}
 _SOCKS_PORT: Final = 1080
 
 
@@ -38,7 +44,7 @@ def find_proxy(target: Target) -> str | None:
 
 
 async def connect_through(proxy: str, target: Target, local: tuple[str, int] | None) -> ByteStream:
-    """Connect to a target through a proxy, which looks its name up.
+    """Connect to a target through a proxy, which looks its name up, unless SOCKS 4 is all it knows.
 
     Raises:
         ImportError: if python-socks is not here.
@@ -56,6 +62,7 @@ async def connect_through(proxy: str, target: Target, local: tuple[str, int] | N
     url = URL(proxy if "://" in proxy else f"http://{proxy}")
     if url.scheme not in _SCHEMES:
         raise ValueError(f"Expected a proxy of http, socks4 or socks5, got {url.scheme}")
+    rdns = url.scheme != "socks4"
     url = url.with_port(url.port or _SOCKS_PORT).with_scheme(_SCHEMES[url.scheme])
     options: dict[str, Any] = {}
     if local is not None:
@@ -64,7 +71,7 @@ async def connect_through(proxy: str, target: Target, local: tuple[str, int] | N
         options = {"local_host": host, "local_port": port} if port else {"local_host": host}
     try:
         # Without a deadline of its own: connect has one.
-        stream = await Proxy.from_url(str(url), rdns=True).connect(
+        stream = await Proxy.from_url(str(url), rdns=rdns).connect(
             target.host, target.port, timeout=math.inf, **options
         )
     except (ProxyError, anyio.BrokenResourceError) as error:
