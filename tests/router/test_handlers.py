@@ -14,6 +14,7 @@ import pytest
 
 from hubbub import Hub, Member, Router, RouterError, WebSocket, WebSocketDisconnect
 from hubbub.router import Context, Envelope, Proceed
+from hubbub.router.lanes import Lane
 from tests.peer import eventually
 from tests.router.client import NOTHING, Client, connected
 
@@ -445,20 +446,35 @@ class TestStreams:
             assert await client.hear_codes(3) == ["do.reply", "do.reply", "liftoff"]
 
     async def test_end_with_the_connection(self) -> None:
-        ended = anyio.Event()
+        tasks: list[anyio.TaskInfo] = []
 
         async def forever() -> AsyncIterator[int]:
+            tasks.append(anyio.get_current_task())
             try:
                 while True:
                     yield 0
                     await anyio.lowlevel.checkpoint()
             finally:
-                ended.set()
+                tasks.append(anyio.get_current_task())
 
-        async with connected(one(forever)) as client:
-            client.tell_router("do", id=7)
-            await eventually(lambda: len(client.heard) > 3)
-        assert ended.is_set()
+        router = Router(timeout=None, grace=1000.0)
+        router.on("do")(forever)
+        with anyio.fail_after(30):
+            async with connected(router) as client:
+                client.tell_router("do", id=7)
+                await eventually(lambda: len(client.heard) > 3)
+        began, ended = tasks  # in its own task, and not by the garbage collector
+        assert began == ended
+
+    async def test_each_reply_gives_them_their_time_once_more(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        restarts: list[Lane] = []
+        monkeypatch.setattr(Lane, "restart", lambda lane: restarts.append(lane))
+        async with connected(one(count)) as client:
+            client.tell_router("do", 3)
+            await client.hear(3)
+        assert len(restarts) == 3
 
     async def test_have_a_timeout_for_each_reply(self) -> None:
         cleaned_up = anyio.Event()
@@ -568,6 +584,11 @@ class TestInclude:
         async def greet(ws: WebSocket) -> None:
             ws.state.game = True
 
+        @game.on_disconnect
+        async def goodbye(ws: WebSocket) -> None:
+            ws.state.game = False
+
+        game.sends("moved", int)
         router.include(game, prefix="game.")
         game.on("late")(plain)
         async with connected(router) as client:
@@ -576,8 +597,10 @@ class TestInclude:
             assert await client.hear_codes(5) == [
                 *("game.move.reply", "do.reply", "unknown_type", "unknown_type", "timeout")
             ]
+            assert client.scope["state"] == {"game": True}
         assert order == ["outer", "inner", "outer", "outer", "inner"]
-        assert client.scope["state"] == {"game": True}
+        assert client.scope["state"] == {"game": False}
+        assert list(router.sent) == ["game.moved"]
 
     def test_types_may_not_meet(self) -> None:
         with pytest.raises(ValueError, match="got another"):

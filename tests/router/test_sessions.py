@@ -10,6 +10,7 @@ from anyio import wait_all_tasks_blocked
 
 from hubbub import App, Hub, Member, Router, RouterError, WebSocket, WebSocketDisconnect
 from hubbub.router import RateLimit
+from hubbub.router.limits import TokenBuckets
 from tests.peer import call, eventually
 from tests.router.client import Client, connected
 
@@ -273,6 +274,32 @@ class TestBadMessages:
                 client.say("what?")
             await client.hear(100)
 
+    async def test_an_answer_is_a_good_message(self) -> None:
+        router = Router(max_bad_messages=2)
+
+        @router.on("greet")
+        async def greet(ws: WebSocket) -> Any:
+            return await ws.request("name", {})
+
+        async with connected(router) as client:
+            client.tell_router("greet", id=1)
+            await client.hear(1)
+            client.tell_router("other")
+            client.tell_router("name.reply", "ann", id="call-1")
+            client.tell_router("other")
+            await client.hear(4)
+            assert client.closed_with is None
+
+    async def test_what_is_our_fault_is_none(self, caplog: pytest.LogCaptureFixture) -> None:
+        router = Router(max_bad_messages=1, mode="keyed", key=lambda payload: payload["room"])
+        router.on("echo")(echo)
+        async with connected(router) as client:
+            for _ in range(3):
+                client.tell_router("echo", "a")
+            assert await client.hear_codes(3) == ["internal"] * 3
+            assert client.closed_with is None
+        assert len(caplog.records) == 3
+
     async def test_answers_that_nobody_waits_for_are_none(self) -> None:
         async with connected(Router(max_bad_messages=1)) as client:
             client.tell_router("error", {"code": "no"}, id="call-1")
@@ -313,6 +340,29 @@ class TestRateLimit:
                 while [m["type"] for m in client.messages].count("echo.reply") < 3:
                     client.tell_router("echo", 1)
                     await anyio.sleep(0.002)
+
+    def test_messages_are_counted_by_the_second(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = 100.0
+        monkeypatch.setattr(anyio, "current_time", lambda: now)
+        buckets = TokenBuckets(RateLimit(messages=2, burst=2))
+        assert [buckets.take(1) for _ in range(5)] == [True] * 4 + [False]
+        taken = []
+        for step in range(1, 11):
+            now = 100.0 + step / 8
+            taken.append(buckets.take(1))
+        assert taken == [False] * 3 + [True] + [False] * 3 + [True] + [False] * 2
+        now = 1000.0
+        assert [buckets.take(1) for _ in range(5)] == [True] * 4 + [False]
+
+    def test_a_large_message_is_paid_for_later(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = 100.0
+        monkeypatch.setattr(anyio, "current_time", lambda: now)
+        buckets = TokenBuckets(RateLimit(bytes=10))
+        assert buckets.take(110)
+        now = 110.0
+        assert not buckets.take(1)
+        now = 110.5
+        assert buckets.take(1)
 
     async def test_answers_pass(self) -> None:
         router = Router(rate=RateLimit(messages=0.001))
@@ -436,7 +486,7 @@ class TestTheEnd:
         assert not client.heard
 
     async def test_and_are_cancelled_then(self) -> None:
-        router = Router(grace=0.01, mode="concurrent")
+        router = Router(grace=0.01, mode="concurrent", timeout=None)
         cleaned_up: list[str] = []
 
         @router.on("hang")
@@ -488,6 +538,21 @@ class TestTheEnd:
             client.tell_router("say", id=1)
             await eventually(lambda: len(client.heard) > 3)
         assert not caplog.records
+
+    async def test_a_failure_after_the_end_is_one(self, caplog: pytest.LogCaptureFixture) -> None:
+        router = Router()
+
+        @router.on("leave")
+        async def leave(ws: WebSocket) -> None:
+            await ws.close()
+            raise KeyError("mine")
+
+        async with connected(router) as client:
+            client.tell_router("leave", id=1)
+        assert [record.getMessage() for record in caplog.records] == [
+            "The handler of 'leave' failed"
+        ]
+        assert not client.heard
 
     async def test_a_reply_to_a_peer_that_is_gone_is_dropped(
         self, caplog: pytest.LogCaptureFixture
@@ -541,24 +606,24 @@ class TestTheEnd:
 
 class TestHooks:
     async def test_on_connect_may_reject(self) -> None:
-        router, goodbyes = Router(), []
+        router, called = Router(), list[str]()
 
         @router.on_connect
         async def authenticate(ws: WebSocket) -> None:
             await ws.reject(401)
 
         @router.on_connect
-        async def unreachable(ws: WebSocket) -> None:
-            raise AssertionError
+        async def greet(ws: WebSocket) -> None:
+            called.append("greet")
 
         @router.on_disconnect
         async def goodbye(ws: WebSocket) -> None:
-            goodbyes.append(ws)
+            called.append("goodbye")
 
         async with connected(router) as client:
             pass
         assert client.sent[0]["status"] == 401
-        assert not goodbyes
+        assert not called
 
     @pytest.mark.parametrize("accepted", [True, False])
     @pytest.mark.parametrize(

@@ -172,8 +172,6 @@ class Session:
 
     async def transmit(self, message: Data) -> None:
         """Send an answer; the end of the connection is the reader's business."""
-        if self.is_over:
-            return
         try:
             await self._send(message)
         except WebSocketDisconnect:
