@@ -80,8 +80,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if npm is None:
         lacks("npm")
     folder = tmp_path_factory.mktemp("node")
-    command = [npm, "install", "--silent", "--no-audit", "--no-fund", *PACKAGES]
-    if subprocess.run(command, cwd=folder, check=False).returncode:
+    # In a directory of its own: without a prefix npm takes the next one above that has packages.
+    command = [npm, "install", "--silent", f"--prefix={folder}", *PACKAGES]
+    if subprocess.run(command, check=False).returncode:
         lacks("the registry of npm")
     return folder
 
