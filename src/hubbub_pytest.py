@@ -1,4 +1,4 @@
-"""The plugin for pytest: clients and servers as fixtures, and the loops to run on.
+"""The plugin for pytest: clients and servers as fixtures, the loops to run on, and what is left.
 
 Outside of the package, because pytest imports it for every run of every project that has hubbub
 installed: nothing of hubbub is imported before a fixture is asked for. The fixtures are run by
@@ -7,21 +7,24 @@ anyio's own plugin, which runs them and the test in one task; so they may hold t
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from functools import partial
 from importlib.util import find_spec
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+
+    import anyio.abc
 
     from hubbub.testing import TestClient
     from hubbub.types import ASGIApp
 
 __all__ = (
     "pytest_addoption",
+    "pytest_configure",
     "pytest_generate_tests",
     "virtual_clock",
     "ws_client",
@@ -34,11 +37,26 @@ _LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "trio": ("trio", {}),
 }
 
+_LEAKS = "hubbub_leaks"
+_WATCHED = pytest.StashKey[bool]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a project say which loops its async tests run on."""
     help_text = f"the loops that async tests run on, each on all: {', '.join(_LOOPS)}"
     parser.addini("hubbub_loops", help_text, type="args", default=[])
+    parser.addini("hubbub_leaks", "whether an async test fails that leaves something", type="bool")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check for leaks where a project asks for it."""
+    config.addinivalue_line(
+        "markers",
+        "may_leak(*kinds): with hubbub_leaks, leaves tasks, members, rooms, sockets or streams; "
+        "without a kind, any of them",
+    )
+    if config.getini("hubbub_leaks"):
+        config.pluginmanager.register(_LeakCheck())
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -73,6 +91,48 @@ def _virtual_backends(loops: list[str]) -> dict[str, tuple[str, dict[str, Any]]]
     return {name: virtual_clock(name) for name in names}
 
 
+class _LeakCheck:
+    """Watches what anyio runs for a test: its own asynchronous fixtures, and the test.
+
+    It begins no sooner than the first of these, and ends after all of them: the task that they
+    run in has the context variables of the moment when it began.
+    """
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        is_async = iscoroutinefunction(fixturedef.func) or isasyncgenfunction(fixturedef.func)
+        if is_async and fixturedef.scope == "function" and fixturedef.argname != _LEAKS:
+            _watch_for_leaks(request)
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+        _watch_for_leaks(pyfuncitem._request)
+        return (yield)
+
+    @pytest.fixture(name=_LEAKS)
+    async def leaks(self, request: pytest.FixtureRequest) -> AsyncGenerator[None]:
+        """Fail the test that leaves something behind, in the task of the test itself."""
+        from hubbub.testing.leaks import Leaks
+
+        marks = request.node.iter_markers("may_leak")
+        with Leaks({kind for mark in marks for kind in mark.args}) as leaks:
+            yield
+            left = await leaks.find()
+        if left:
+            pytest.fail("\n  ".join(["The test has left", *left]), pytrace=False)
+
+
+def _watch_for_leaks(request: pytest.FixtureRequest) -> None:
+    if "anyio_backend" not in request.fixturenames or request.node.stash.get(_WATCHED, False):
+        return
+    request.node.stash[_WATCHED] = True  # to ask again for the fixture would change its place
+    if all(mark.args for mark in request.node.iter_markers("may_leak")):
+        request.getfixturevalue(_LEAKS)
+
+
 @pytest.fixture
 def virtual_clock(anyio_backend: object) -> None:
     """Let time jump to what is due next whenever every task is blocked.
@@ -94,14 +154,33 @@ async def ws_client() -> AsyncGenerator[Callable[..., Awaitable[TestClient]]]:
 
     ``client = await ws_client(app)``; options are those of ``TestClient``.
     """
+    import anyio
+
+    from hubbub._tasks import create_task_group
     from hubbub.testing import TestClient
 
-    async with AsyncExitStack() as clients:
+    over = anyio.Event()
+
+    # Each in a task of its own: what a test enters, and other fixtures leave before this one
+    # does, would not be nested in theirs.
+    async def run(
+        app: ASGIApp,
+        options: dict[str, Any],
+        *,
+        task_status: anyio.abc.TaskStatus[TestClient],
+    ) -> None:
+        async with TestClient(app, **options) as client:
+            task_status.started(client)
+            await over.wait()
+
+    async with create_task_group() as tasks:
 
         async def enter(app: ASGIApp, **options: Any) -> TestClient:
-            return await clients.enter_async_context(TestClient(app, **options))
+            client: TestClient = await tasks.start(run, app, options)
+            return client
 
         yield enter
+        over.set()
 
 
 @pytest.fixture

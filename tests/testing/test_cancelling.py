@@ -91,6 +91,8 @@ async def test_a_send_that_loses_nothing_wherever_it_is_cancelled() -> None:
         assert not received
         number += 1
     assert received == [b"x"]
+    await a.aclose()
+    await b.aclose()
 
 
 async def test_a_number_that_is_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from fnmatch import fnmatchcase
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ from websockets.asyncio.client import connect
 
 from hubbub import App, WebSocket
 from hubbub.testing import Peer, TestClient
+from hubbub.ws_bridge.lifespan import StartupFailed
 
 Clients = Callable[..., Awaitable[TestClient]]
 Servers = Callable[..., Awaitable[str]]
@@ -52,6 +54,24 @@ async def test_a_server_of_the_fixture(
         async with connect(f"{url}/echo") as asyncio_client:
             await asyncio_client.send("hi")
             assert await asyncio_client.recv() == "hi"
+
+
+async def test_clients_beside_other_fixtures(ws_client: Clients, ws_server: Servers) -> None:
+    """The client is made after the server's fixture, and left after it, too."""
+    assert await ws_server(app)
+    client = await ws_client(app)
+    async with client.connect("/echo") as ws:
+        await ws.send("hi")
+        assert await ws.receive() == "hi"
+
+
+async def test_a_client_whose_application_does_not_start(ws_client: Clients) -> None:
+    async def fail(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    with pytest.raises(StartupFailed, match="no database"):
+        await ws_client(fail)
 
 
 @pytest.fixture
@@ -179,3 +199,159 @@ def test_a_virtual_clock_on_a_loop_of_the_tests_own(pytester: pytest.Pytester) -
     assert "Expected an anyio_backend of hubbub.testing.virtual_clock(…), got 'trio'" in str(
         result.stdout
     )
+
+
+# -- Leaks ----------------------------------------------------------------------------------
+
+LEAK_TEST = """
+import asyncio
+import contextvars
+import socket
+
+import anyio
+import pytest
+
+from hubbub import App, Hub, connect
+from hubbub.testing import TestClient, memory_streams
+
+kept = []
+user = contextvars.ContextVar("user", default=None)
+
+@pytest.fixture(scope="module")
+async def hub(anyio_backend):
+    async with Hub() as hub:
+        yield hub
+
+@pytest.fixture(scope="module")
+async def tasks(anyio_backend, hub):
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.sleep_forever)
+        yield tasks
+        tasks.cancel_scope.cancel()
+
+async def worker():
+    await anyio.sleep_forever()
+
+async def echo(ws):
+    async with ws:
+        async for text in ws:
+            await ws.send(text)
+
+async def test_leaves_a_task(tasks):
+    tasks.start_soon(worker, name="endless")
+
+async def test_leaves_a_member(hub, tasks):
+    async def join(ws):
+        async with ws, hub.join("lobby", ws, data="ann"):
+            async for _ in ws:
+                pass
+
+    async def stay(*, task_status):
+        async with TestClient(App({"/": join})) as client, client.connect("/"):
+            task_status.started()
+            await anyio.sleep_forever()
+
+    await tasks.start(stay)
+
+async def test_leaves_a_socket():
+    socket.socket()
+
+async def test_leaves_a_stream():
+    kept.append(memory_streams())
+
+@pytest.fixture
+async def careless():
+    kept.append(memory_streams())
+    yield
+
+async def test_of_a_careless_fixture(careless):
+    pass
+
+@pytest.mark.may_leak
+async def test_may_leave_anything():
+    kept.append((memory_streams(), socket.socket()))
+
+@pytest.mark.may_leak("streams", "sockets")
+async def test_may_leave_these():
+    kept.append((memory_streams(), socket.socket()))
+
+@pytest.mark.may_leak("sockets")
+async def test_may_not_leave_this():
+    kept.append((memory_streams(), socket.socket()))
+
+async def test_tidies_up(hub, tasks, ws_client, ws_server):
+    client = await ws_client(App({"/": echo}))
+    async with client.connect("/") as ws:
+        await ws.send("hi")
+        assert await ws.receive() == "hi"
+    async with connect(await ws_server(App({"/": echo}))) as ws:
+        await ws.send("hi")
+        assert await ws.receive() == "hi"
+
+def test_not_async():
+    kept.append(memory_streams())
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+def test_a_test_that_leaves_something_fails_and_says_which(
+    pytester: pytest.Pytester, loop: str
+) -> None:
+    pytester.makepyfile(LEAK_TEST)
+    options = ("-o", "hubbub_leaks=true", "-o", f"hubbub_loops={loop}", "-W", "ignore")
+    result = pytester.runpytest_subprocess(*PLUGIN, *options)
+    result.assert_outcomes(passed=10, errors=6)
+    said = str(result.stdout)
+    for test, leak in (
+        ("leaves_a_task", "task 'endless', which waits at * in worker"),
+        ("leaves_a_member", "<Member 'ann' in ['lobby']>, made at * in test_leaves_a_member*"),
+        ("leaves_a_member", "<Room 'lobby' of 1>, made at * in test_leaves_a_member*"),
+        ("leaves_a_socket", "socket 0.0.0.0:0, made at * in test_leaves_a_socket"),
+        ("leaves_a_stream", "stream MemoryStream, made at * in test_leaves_a_stream"),
+        ("of_a_careless_fixture", "stream MemoryStream, made at * in careless"),
+        ("may_not_leave_this", "stream MemoryStream, made at * in test_may_not_leave_this"),
+    ):
+        section = said.partition(f"ERROR at teardown of test_{test}[{loop}]")[2]
+        section = section.partition("ERROR at")[0]
+        assert any(
+            fnmatchcase(line.strip(), leak.replace("[", "[[]")) for line in section.splitlines()
+        )
+
+
+def test_leaks_are_not_looked_for_unless_asked_for(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(LEAK_TEST)
+    result = pytester.runpytest(*PLUGIN, "-o", "hubbub_loops=trio", "-k", "stream or careless")
+    result.assert_outcomes(passed=2, deselected=8)
+
+
+CONTEXT_TEST = """
+import contextvars
+import pytest
+
+from hubbub.testing import memory_streams
+
+user = contextvars.ContextVar("user", default=None)
+
+@pytest.fixture
+def logged_in():
+    user.set("ann")
+
+async def test_that_has_the_context_of_its_fixtures(logged_in):
+    assert user.get() == "ann"
+
+async def test_that_leaves_streams():
+    memory_streams()
+
+@pytest.mark.may_leak
+async def test_that_may():
+    memory_streams()
+"""
+
+
+def test_the_check_changes_nothing_else(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(CONTEXT_TEST)
+    for loop in ("asyncio", "trio"):
+        options = ("-o", "hubbub_leaks=true", "-o", f"hubbub_loops={loop}")
+        result = pytester.runpytest(*PLUGIN, *options)
+        result.assert_outcomes(passed=3, errors=1)
+        assert "stream MemoryStream, made at" in str(result.stdout)

@@ -10,6 +10,8 @@ from anyio.abc import ByteStream, SocketAttribute
 
 from hubbub.testing import FaultyStream, memory_streams
 
+pytestmark = pytest.mark.may_leak("streams")  # to close one is part of what is tested
+
 
 async def receive_all(stream: ByteStream) -> list[bytes]:
     """All pieces up to the end."""

@@ -40,12 +40,15 @@ class MemoryStream(ByteStream):
     """One end of a connection in memory, which behaves as one of TCP does.
 
     Sends wait while the other end does not read; one that is cancelled may have sent a part.
+
+    Attributes:
+        closed: whether this end was closed, or the connection broken.
     """
 
     def __init__(self, outgoing: _Pipe, incoming: _Pipe) -> None:
+        self.closed = False
         self._outgoing = outgoing
         self._incoming = incoming
-        self._closed = False
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive what has come, at most so many bytes."""
@@ -64,20 +67,20 @@ class MemoryStream(ByteStream):
 
     async def aclose(self) -> None:
         """Close this end: what was sent still arrives."""
-        self._closed = True
+        self.closed = True
         self._outgoing.end()
         self._incoming.break_off()
         await checkpoint()
 
     def abort(self) -> None:
         """Break the connection: what was sent is lost, and both ends fail at once."""
-        self._closed = True
+        self.closed = True
         self._outgoing.break_off()
         self._incoming.break_off()
 
     async def _checkpoint(self) -> None:
         await checkpoint()
-        if self._closed:
+        if self.closed:
             raise anyio.ClosedResourceError
 
 
