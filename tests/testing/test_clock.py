@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import anyio
 import pytest
+import trio
 
 from hubbub import App, WebSocket, WebSocketDisconnect
 from hubbub.testing import TestClient, WireClient, virtual_clock
@@ -142,16 +143,16 @@ async def test_keepalive_through_the_whole_server(now: Callable[[], float]) -> N
             assert when - 300 == pytest.approx(patience, rel=0.5)
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_without_pytest(loop: str) -> None:
+def test_without_pytest() -> None:
     async def main() -> float:
         began = anyio.current_time()
         await anyio.sleep(HOUR)
         return anyio.current_time() - began
 
-    backend, options = virtual_clock(loop)
-    elapsed = anyio.run(main, backend=backend, backend_options=options)
-    assert elapsed == pytest.approx(HOUR)
+    backend, options = virtual_clock("asyncio")
+    assert anyio.run(main, backend=backend, backend_options=options) == pytest.approx(HOUR)
+    _, options = virtual_clock("trio")  # anyio.run passes options on to trio since lately only
+    assert trio.run(main, **options) == pytest.approx(HOUR)
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "curio"])

@@ -21,8 +21,9 @@ __all__ = ("virtual_clock",)
 def virtual_clock(loop: str) -> tuple[str, dict[str, Any]]:
     """Choose a backend of anyio with a clock that does not wait.
 
-        backend, options = virtual_clock("trio")
-        anyio.run(main, backend=backend, backend_options=options)
+        @pytest.fixture
+        def anyio_backend():
+            return virtual_clock("trio")
 
     Whenever every task is blocked, the time is at once that of the next deadline. Threads and
     the other ends of sockets are not waited for. On asyncio,
@@ -32,8 +33,7 @@ def virtual_clock(loop: str) -> tuple[str, dict[str, Any]]:
         loop: ``asyncio`` or ``trio``. The clock of uvloop cannot be replaced.
 
     Returns:
-        The name of the backend, and its options: a value for ``anyio_backend``, too. It begins
-        at any time whatever.
+        The name of the backend, and its options.
 
     Raises:
         ValueError: if there is no such loop.
