@@ -56,7 +56,6 @@ def types(session: nox.Session) -> None:
     install(
         session, "types", "tests", "servers", "interop", "browser", "benchmarks", extras="[demo]"
     )
-    session.install("nox")
     session.run("mypy")
     session.run("basedpyright")
 
