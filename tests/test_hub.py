@@ -486,7 +486,7 @@ class TestSlowPeers:
             assert hub.statistics().disconnected == 1
             assert hub.statistics().abandoned == 0
 
-    @pytest.mark.usefixtures("short_timeouts")
+    @pytest.mark.usefixtures("virtual_clock")
     async def test_disconnect_abandons_one_that_does_not_read_at_all(
         self, hub: Hub, peer: Peer
     ) -> None:
@@ -511,9 +511,9 @@ class TestSlowPeers:
                     await idle()
             # The handler has ended, although nothing could be sent.
             assert codes == [4013]
-            await eventually(lambda: not hub.statistics().senders)
+            await anyio.sleep(10)
             now = hub.statistics()
-            assert (now.connections, now.rooms) == (0, 0)
+            assert (now.connections, now.rooms, now.senders) == (0, 0, 0)
             assert (now.disconnected, now.abandoned) == (1, 1)
 
     @pytest.mark.usefixtures("short_timeouts")
@@ -681,26 +681,28 @@ class TestSlowPeers:
             assert await hub.broadcast("r", "x" * 101) == Delivery(1, 0, dropped=1)
 
     @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+    @pytest.mark.usefixtures("virtual_clock")
     async def test_a_stall_disconnects_under_any_policy(
         self, hub: Hub, peer: Peer, policy: Policy
     ) -> None:
-        async with hub, joined(hub, peer, policy=policy, stall_timeout=0.05):
+        async with hub, joined(hub, peer, policy=policy):
             peer.stop_reading()
             await hub.broadcast("r", "x")
-            await eventually(lambda: not hub.connections)
+            await anyio.sleep(29)
+            assert hub.connections
+            await anyio.sleep(2)
+            assert not hub.connections
             peer.read_on()
             await idle()
             assert peer.heard == ["x"]
-            assert peer.closed_with == (1013, "no progress for 0.05 s")
+            assert peer.closed_with == (1013, "no progress for 30 s")
 
-    async def test_none_switches_the_stall_timeout_off(
-        self, hub: Hub, peer: Peer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("hubbub.senders._PATIENCE", 0)
+    @pytest.mark.usefixtures("virtual_clock")
+    async def test_none_switches_the_stall_timeout_off(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer, stall_timeout=None):
             peer.stop_reading()
             await hub.broadcast("r", "x")
-            await idle()
+            await anyio.sleep(100)
             assert len(hub.connections) == 1
 
 
@@ -732,18 +734,21 @@ class TestBlock:
             assert deliveries == [Delivery(members=2, sent=2)] * 40
             assert hub.rooms["r"].statistics().sent == 80
 
+    @pytest.mark.usefixtures("virtual_clock")
     async def test_its_patience_ends(self, hub: Hub, peers: list[Peer]) -> None:
         slow, fast = peers[:2]
         async with (
             hub,
-            joined(hub, slow, capacity=1, policy=Block(timeout=0.05)),
+            joined(hub, slow, capacity=1, policy=Block(timeout=7)),
             joined(hub, fast),
         ):
             slow.stop_reading()
             for text in ("in hand", "waits"):
                 assert (await hub.broadcast("r", text)).sent == 2
                 await idle()
+            began = anyio.current_time()
             assert await hub.broadcast("r", "x") == Delivery(members=2, sent=1, disconnected=1)
+            assert anyio.current_time() - began == pytest.approx(7)
             slow.read_on()
             await idle()
             assert slow.heard == ["in hand"]
@@ -1067,18 +1072,19 @@ class TestMember:
             assert leaver.heard == ["bye"]
             assert [peer.heard for peer in others] == [["bye", "it has gone"]] * 3
 
-    @pytest.mark.usefixtures("short_timeouts")
+    @pytest.mark.usefixtures("virtual_clock")
     async def test_a_peer_that_does_not_read_does_not_hold_the_block_up(
         self, hub: Hub, peer: Peer
     ) -> None:
         async with hub:
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 async with peer.websocket() as ws, hub.join("r", ws) as member:
                     peer.stop_reading()
                     await member.send("x")
                     await idle()
             assert not hub.connections
-            await eventually(lambda: not hub.statistics().senders)
+            await anyio.sleep(10)
+            assert not hub.statistics().senders
 
     async def test_an_error_in_the_block_comes_out_as_it_is(self, hub: Hub, peer: Peer) -> None:
         async with hub:
@@ -1209,18 +1215,36 @@ class TestClosing:
             await hub.aclose(code=1012)
             assert peer.closed_with == (1012, "")
 
-    @pytest.mark.usefixtures("short_timeouts")
-    async def test_it_does_not_wait_for_those_who_do_not_read(
+    @pytest.mark.usefixtures("virtual_clock")
+    async def test_it_does_not_wait_for_ever_for_those_who_do_not_read(
         self, hub: Hub, peers: list[Peer]
     ) -> None:
-        with anyio.fail_after(5):
-            async with hub, joined(hub, *peers):
-                peers[0].stop_reading()
-                await hub.broadcast("r", "x")
-                await idle()
-                await hub.aclose(drain=0.05)
-                assert hub.statistics().abandoned == 1
-                assert [peer.closed_with for peer in peers[1:]] == [(1001, "")] * 3
+        async with hub, joined(hub, *peers):
+            peers[0].stop_reading()
+            await hub.broadcast("r", "x")
+            began = anyio.current_time()
+            await hub.aclose(drain=10)
+            assert 10 <= anyio.current_time() - began <= 20
+            assert hub.statistics().abandoned == 1
+            assert [peer.closed_with for peer in peers[1:]] == [(1001, "")] * 3
+
+    @pytest.mark.usefixtures("virtual_clock")
+    async def test_it_waits_for_those_who_read_slowly(self, hub: Hub, peer: Peer) -> None:
+        async with hub, joined(hub, peer), anyio.create_task_group() as tasks:
+
+            async def read_on() -> None:
+                await anyio.sleep(15)
+                peer.read_on()
+
+            peer.stop_reading()
+            for text in ("a", "b"):
+                await hub.broadcast("r", text)
+            began = anyio.current_time()
+            tasks.start_soon(read_on)
+            await hub.aclose(drain=20)
+            assert anyio.current_time() - began == pytest.approx(15)
+            assert peer.heard == ["a", "b"]
+            assert hub.statistics().abandoned == 0
 
     async def test_the_block_closes_it(self, hub: Hub, peer: Peer) -> None:
         async with anyio.create_task_group() as tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -162,6 +163,28 @@ async def test_delays_grow_with_short_lives_and_begin_anew_after_long_ones() -> 
     assert [event.failures for event in events] == [1, 2, 1, 2]
     for event, longest in zip(events, (0.01, 0.1, 0.01, 0.1), strict=True):
         assert longest / 2 <= event.delay <= longest
+
+
+@pytest.mark.usefixtures("virtual_clock")
+async def test_an_hour_of_failures() -> None:
+    events: list[ReconnectEvent] = []
+    times: list[float] = []
+
+    def record(event: ReconnectEvent) -> None:
+        if event.state is WAITING:
+            events.append(event)
+            times.append(anyio.current_time())
+
+    with anyio.move_on_after(3600) as scope:
+        async for _ in reconnecting("ws+unix:///nowhere/at/all", on_state=record):
+            raise AssertionError
+    assert scope.cancelled_caught
+    assert [event.failures for event in events] == list(range(1, len(events) + 1))
+    for event, longest in zip(events, (0.5, 1, 2, 4, 8, 16, 32, *[60] * len(events)), strict=False):
+        assert longest / 2 <= event.delay <= longest
+    waited = [after - before for before, after in itertools.pairwise(times)]
+    assert waited == pytest.approx([event.delay for event in events[:-1]])
+    assert len(events) > 60
 
 
 async def test_a_close_code_that_is_final() -> None:
