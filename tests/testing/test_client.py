@@ -441,6 +441,16 @@ async def test_the_test_fails_and_shows_what_was_said() -> None:
     assert "app   sends text 'ping'" in transcript
 
 
+async def test_a_failure_that_shows_it_does_so_once() -> None:
+    async with TestClient(app_of(echo)) as client:
+        with pytest.raises(AssertionError, match="Expected silence") as error:
+            async with client.connect("/") as ws:
+                await ws.send("ping")
+                await ws.expect_silence()
+    assert "app   sends text 'ping'" in str(error.value)
+    assert not getattr(error.value, "__notes__", [])
+
+
 async def test_a_group_that_the_application_raises_stays_one() -> None:
     async def fail_twice(scope: Scope, receive: Receive, send: Send) -> None:
         raise ExceptionGroup("two", [HandlerError(), KeyError()])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hubbub.datastructures import Headers
+    from hubbub.testing.transcript import Transcript
 
 __all__ = ("Rejected", "patience", "settle")
 
@@ -54,13 +55,15 @@ def patience(timeout: float | None, what: str, said: object = "") -> Iterator[No
         raise TimeoutError(f"No {what} within {timeout} s\n{said}")
 
 
-def settle(error: Exception | None, cause: Exception | None, said: object = "") -> None:
+def settle(
+    error: Exception | None, cause: Exception | None, transcript: Transcript | None = None
+) -> None:
     """Raise what a test has to be told of, if anything.
 
     Args:
         error: what the test's own block raised.
         cause: what the application raised, which is the cause of what the block met with.
-        said: what led up to it, for the reader of the failure.
+        transcript: what led up to it, for the reader of the failure.
     """
     consequence = isinstance(error, Rejected | TimeoutError | WebSocketDisconnect)
     if cause is not None and (error is None or consequence):
@@ -68,6 +71,6 @@ def settle(error: Exception | None, cause: Exception | None, said: object = "") 
     elif cause is not None and error is not None:
         error.add_note(f"The application failed, too: {cause!r}")
     if error is not None:
-        if said and str(said) not in str(error):
-            error.add_note(str(said))
+        if transcript is not None and not transcript.is_in(str(error)):
+            error.add_note(str(transcript))
         raise error

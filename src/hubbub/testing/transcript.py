@@ -27,12 +27,12 @@ class Transcript:
         waiting: where it waits.
     """
 
-    __slots__ = ("_entries", "_number", "_title", "application", "waiting")
+    __slots__ = ("_entries", "_head", "_number", "application", "waiting")
 
     def __init__(self, title: str) -> None:
         self.application = "was not called yet"
         self.waiting: list[str] = []
-        self._title = title
+        self._head = f"{title}: the application "
         self._entries: deque[str] = deque(maxlen=_KEPT)
         self._number = 0
 
@@ -44,13 +44,17 @@ class Transcript:
         """Note what the application did."""
         self._note("app ", did)
 
+    def is_in(self, text: str) -> bool:
+        """Tell whether a text shows it, as it is or as it was."""
+        return self._head in text
+
     def _note(self, who: str, did: str) -> None:
         self._number += 1
         self._entries.append(f"  {self._number:3}  {who}  {did}")
 
     def __str__(self) -> str:
         waits = f", and waits in {' and '.join(self.waiting)}" if self.waiting else ""
-        lines = [f"{self._title}: the application {self.application}{waits}"]
+        lines = [f"{self._head}{self.application}{waits}"]
         if (missing := self._number - len(self._entries)) > 0:
             lines.append(f"       … {missing} before that")
         return "\n".join([*lines, *self._entries])
