@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from wsproto.events import Ping
+from wsproto.events import AcceptConnection, CloseConnection, Ping, Request
 
 from hubbub.exceptions import ClientDisconnected
 from hubbub.ws_bridge import Config
 from hubbub.ws_bridge.caretaker import Caretaker
 from tests.peer import eventually
 from tests.wire.frame import frame
-from tests.ws_bridge.peers import REQUEST, Application, Client, linked, served, until_disconnect
+from tests.ws_bridge.peers import Application, Client, linked, served, until_disconnect
 
 if TYPE_CHECKING:
     from hubbub.types import Receive, Send
@@ -28,19 +28,43 @@ async def test_a_request_that_takes_too_long(link: str) -> None:
         assert (await client.exchange(b"GET / HTTP/1.1\r\n")).startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_request_that_takes_its_time() -> None:
-    async with served(Application(), ping_interval=SHORT, ping_timeout=20) as address:
-        async with await anyio.connect_tcp(*address) as slow:
-            await slow.send(REQUEST[:20])
-            other = Client(await anyio.connect_tcp(*address))
-            await other.open()
-            for _ in range(3):  # so often has the sweeper been there
-                event = await other.next()
-                assert isinstance(event, Ping)
-                await other.send(event.response())
-            await slow.send(REQUEST[20:])
-            assert (await slow.receive()).startswith(b"HTTP/1.1 101 ")
-        await other.stream.aclose()
+async def let_time_pass(address: tuple[str, int]) -> None:
+    """Wait until the sweeper of a server, if its pings are frequent, has come by some times."""
+    async with await anyio.connect_tcp(*address) as stream:
+        client = Client(stream)
+        await client.open()
+        for _ in range(3):
+            event = await client.next()
+            assert isinstance(event, Ping)
+            await client.send(event.response())
+
+
+async def test_a_peer_may_take_its_time(caplog: pytest.LogCaptureFixture) -> None:
+    """To ask, to read, and to answer the close."""
+
+    async def send_what_is_wanted(receive: Receive, send: Send) -> None:
+        if "text" in await receive():
+            await send({"type": "websocket.send", "bytes": bytes(8_000_000)})
+
+    async with (
+        served(Application(send_what_is_wanted), ping_interval=SHORT, ping_timeout=20) as address,
+        await anyio.connect_tcp(*address) as stream,
+    ):
+        client = Client(stream)
+        request = client.ws.send(Request(host="x", target="/"))
+        await stream.send(request[:20])
+        await let_time_pass(address)
+        await stream.send(request[20:])
+        assert isinstance(await client.next(), AcceptConnection)
+        await client.say("much")
+        await let_time_pass(address)
+        assert await client.hear() == bytes(8_000_000)
+        event = await client.next()
+        assert isinstance(event, CloseConnection)
+        await let_time_pass(address)
+        await client.send(event.response())
+        assert await client.rest() == b""
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_an_application_that_does_not_answer(link: str) -> None:

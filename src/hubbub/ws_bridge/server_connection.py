@@ -186,7 +186,6 @@ class ServerConnection(Connection):
     def shut_down(self, code: int, reason: str) -> None:
         """Begin to close, whatever the application is at."""
         if self.phase is Phase.REQUEST:
-            self._end(code, reason)
             self.transport.close()
         elif self.phase is Phase.ANSWER:
             self._refuse(Refusal(503, "The server is shutting down"), code)
