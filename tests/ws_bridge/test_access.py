@@ -45,6 +45,10 @@ async def test_a_conversation(link: str, log: pytest.LogCaptureFixture) -> None:
     assert lines(log) == [
         f'{who} - "GET /a/b HTTP/1.1" 101 T in={len(said)} out={len(heard)} close=3000'
     ]
+    figures = log.records[-1].args
+    assert isinstance(figures, dict)
+    duration: Any = figures["duration"]
+    assert 0 <= duration < 60
 
 
 async def fail(receive: Receive, send: Send) -> None:

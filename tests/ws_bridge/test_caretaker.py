@@ -127,10 +127,12 @@ async def test_silence_is_asked_for_a_sign_of_life(
 
 async def test_no_sign_of_life_is_1011(link: str) -> None:
     app = Application()
-    async with linked(link, app, ping_interval=SHORT, ping_timeout=SHORT) as client:
+    config: dict[str, Any] = {"ping_interval": SHORT, "ping_timeout": SHORT, "close_timeout": None}
+    async with linked(link, app, **config) as client:
         await client.open()
         assert isinstance(await client.next(), Ping)
         await app.over.wait()
+        await client.rest()  # it has ended, although the peer has not
     assert app.last["code"] == 1011
     assert app.last["reason"] == "keepalive ping timeout"
 

@@ -13,13 +13,16 @@ from wsproto.events import CloseConnection
 from hubbub import WebSocketDisconnect
 from hubbub.exceptions import ClientDisconnected
 from hubbub.prepared import OUTLET, Batch, Prepared
+from hubbub.ws_bridge import Config, serve_connection
 from hubbub.ws_bridge.transport import StreamTransport
 from tests.peer import eventually
 from tests.wire.frame import frame
 from tests.ws_bridge.peers import (
     REQUEST,
     Application,
+    Client,
     linked,
+    memory_pair,
     until_disconnect,
 )
 
@@ -39,6 +42,7 @@ async def test_messages_go_both_ways(link: str) -> None:
     assert app.events[0] == {"type": "websocket.connect"}
     assert app.last == {"type": "websocket.disconnect", "code": 4001, "reason": "bye"}
     assert app.scopes[0]["path"] == "/room"
+    assert app.scopes[0]["scheme"] == "ws"
 
 
 async def test_many_messages_at_once_come_back_in_order(link: str) -> None:
@@ -137,6 +141,28 @@ async def test_half_a_connection_is_none(link: str) -> None:
         "websocket.receive",
         "websocket.disconnect",
     ]
+
+
+async def test_after_both_close_frames_the_server_closes_first() -> None:
+    ours, theirs = memory_pair()
+    async with anyio.create_task_group() as tasks, ours:
+        client = Client(ours)
+        tasks.start_soon(client.open)
+        tasks.start_soon(serve_connection, Application(), theirs, Config(close_timeout=None))
+        await anyio.wait_all_tasks_blocked()
+        assert await client.close(4000) == (4000, "")
+        assert await client.rest() == b""
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(anyio.BrokenResourceError):
+            await ours.send(b"x")
+
+
+async def test_who_breaks_the_protocol_can_read_why_while_it_sends() -> None:
+    """Closed at once, the socket would answer with a reset, which overtakes the close frame."""
+    async with linked("socket", Application(), close_timeout=None) as client:
+        await client.open()
+        await client.stream.send(b"\xff" + bytes(10_000_000))
+        assert await client.closed() == (1002, "reserved bit set")
 
 
 async def test_the_application_closes(link: str) -> None:
@@ -498,6 +524,19 @@ async def test_frames_and_outlet_share_the_order(link: str) -> None:
         await client.open()
         await client.stream.send(frame(0x81, b"a") + frame(0x81, b"b"))
         assert [await client.hear() for _ in range(4)] == ["1", "2", "3", "4"]
+
+
+async def test_a_ping_is_answered_after_what_is_unsent(link: str) -> None:
+    async def much(receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.send", "bytes": bytes(8_000_000)})
+        await until_disconnect(receive, send)
+
+    async with linked(link, Application(much)) as client:
+        await client.open()
+        await client.ping(b"there?")
+        await anyio.wait_all_tasks_blocked()
+        assert await client.hear() == bytes(8_000_000)
+        assert await client.pong() == b"there?"
 
 
 async def test_the_pings_of_a_flood_are_answered_by_the_newest(link: str) -> None:

@@ -32,6 +32,17 @@ async def test_an_address_that_is_taken() -> None:
     close_all([sock])
 
 
+async def test_an_address_whose_last_connections_linger() -> None:
+    [sock] = await open_sockets("127.0.0.1", 0)
+    address = sock.getsockname()
+    with socket.create_connection(address) as peer:
+        sock.accept()[0].close()  # who closes first keeps the address for a while
+        assert peer.recv(1) == b""
+    close_all([sock])
+    [sock] = await open_sockets(*address)
+    close_all([sock])
+
+
 async def test_a_path(tmp_path: Path) -> None:
     path = tmp_path / "sock"
     for _ in range(2):  # the second one finds what the first one left
@@ -86,6 +97,8 @@ async def test_accepting_goes_on_after_errors(
             with socket.create_connection(listener.getsockname()):
                 await eventually(lambda: taken)
             tasks.cancel_scope.cancel()
-    assert "Cannot accept" in caplog.text
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Cannot accept a connection: [Errno {errno.EMFILE}] {os.strerror(errno.EMFILE)}"
+    ]
     assert taken[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     taken[0].close()

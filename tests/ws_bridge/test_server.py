@@ -180,6 +180,7 @@ async def test_too_many_connections() -> None:
 @pytest.mark.parametrize(
     ("origins", "header", "status"),
     [
+        (["https://good.example"], b"https://good.example\r\nOrigin: https://evil.example", 403),
         (None, b"https://evil.example", 101),
         (["https://good.example"], b"https://good.example", 101),
         (["https://good.example"], b"https://evil.example", 403),
