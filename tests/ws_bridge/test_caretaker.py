@@ -227,6 +227,20 @@ async def test_a_peer_that_does_not_read_is_given_up(link: str) -> None:
     assert app.errors[0].code == 1006
 
 
+async def test_who_is_gone_is_missed_although_nobody_reads(link: str) -> None:
+    async def neither_read_nor_send(_receive: Receive, _send: Send) -> None:
+        await anyio.sleep_forever()
+
+    app = Application(neither_read_nor_send)
+    timeouts = {"ping_interval": SHORT, "grace_timeout": SHORT}
+    async with linked(link, app, max_queue=1, **timeouts) as client:
+        await client.open()
+        await client.stream.send(frame(0x81, b"more than is read ahead") * 2)
+        assert isinstance(await client.next(), Ping)
+        await client.stream.aclose()
+        await app.over.wait()
+
+
 async def test_an_application_that_ignores_the_end_is_cancelled(link: str) -> None:
     async def ignore(_receive: Receive, _send: Send) -> None:
         await anyio.sleep_forever()

@@ -169,8 +169,10 @@ class _Watch:
 
     def _look_for_life(self, config: Config, now: float) -> None:
         connection = self._connection
-        # Who is not read from cannot be told from the dead, nor asked.
-        if connection.received != self._received or not connection.reading:
+        # Who is not read from cannot answer. But its system does, when it is gone.
+        if not connection.reading and connection.writer.broken:
+            connection.drop()
+        elif connection.received != self._received or (self._pinged and not connection.reading):
             self._received, self._heard, self._pinged = connection.received, now, False
         elif self._pinged:
             if is_over(now - self._heard, config.ping_timeout):

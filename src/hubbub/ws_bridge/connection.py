@@ -196,8 +196,7 @@ class Connection:
             elif self.phase is not Phase.CLOSING:
                 self._open(data)
         elif data is not None:
-            self._end(ABNORMAL, "")
-            self.transport.close()
+            self.drop()
 
     def _open(self, data: bytes) -> None:
         """Take what comes before there is a protocol: a matter of the side that has to answer."""
@@ -328,6 +327,11 @@ class Connection:
         """Ask the peer for a sign of life."""
         assert self._protocol is not None
         self.writer.write(self._protocol.send_ping())
+
+    def drop(self) -> None:
+        """Learn that the peer is gone."""
+        self._end(ABNORMAL, "")
+        self.transport.close()
 
     def lose(self, code: int, reason: str) -> None:
         """Give an open connection up: the peer is not there."""
