@@ -124,6 +124,18 @@ def test_what_may_not_be_closed_with(role: Role) -> None:
     assert protocol.state is State.OPEN
 
 
+def test_what_nobody_will_read_is_not_inflated(role: Role) -> None:
+    protocol = Protocol(role, deflate=PerMessageDeflate())
+    protocol.send_close()
+    protocol.discard()
+    invalid = peer_frame(role, FIN | RSV1 | TEXT, b"\xff") + peer_frame(
+        role, RSV1 | BINARY, b"\xff"
+    )
+    events = receive(protocol, invalid, peer_frame(role, FIN), peer_frame(role, FIN | CLOSE))
+    assert events == [b"", b"", Close(1005)]
+    protocol.discard()  # of nothing
+
+
 def test_what_is_pending(role: Role) -> None:
     protocol = Protocol(role)
     assert not protocol.has_pending

@@ -19,6 +19,7 @@ from wsproto.extensions import PerMessageDeflate
 
 from hubbub import App, WebSocket
 from hubbub.exceptions import ClientDisconnected
+from hubbub.wire.deflate import Inflater
 from hubbub.ws_bridge import Config
 from hubbub.ws_bridge.connection import Connection
 from tests.peer import eventually
@@ -102,6 +103,19 @@ async def test_many_large_zip_bombs_are_not_inflated() -> None:
                 await client.stream.send(large)
                 assert await client.closed() == (1009, f"message of more than {LIMIT} bytes")
     assert tracemalloc.get_traced_memory()[1] < 16 * MIB
+
+
+async def test_bombs_after_the_end_are_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
+    inflated: list[bytes] = []
+    monkeypatch.setattr(Inflater, "inflate", lambda _, payload: inflated.append(payload))
+
+    async def leave(_receive: Receive, _send: Send) -> None:
+        pass
+
+    async with linked("memory", Application(leave)) as client:
+        await client.open(extensions=[PerMessageDeflate()])
+        await client.exchange(bomb(KIB) * 3 + frame(0x88))
+    assert not inflated
 
 
 async def turns_of_others(function: Callable[[], Awaitable[object]]) -> int:

@@ -70,6 +70,7 @@ class Parser:
         "_between",
         "_compressed_limit",
         "_data",
+        "_discarding",
         "_empty",
         "_expected",
         "_first",
@@ -103,6 +104,7 @@ class Parser:
         self._data = b""  # what was fed; parsed up to _pos
         self._pos = 0
         self._until_pause = _FRAMES_PER_PAUSE
+        self._discarding = False
         # The frame whose payload has not come whole.
         self._left = 0  # bytes still to come
         self._first = 0
@@ -128,6 +130,10 @@ class Parser:
             self._pos = 0
         else:
             self._data = data
+
+    def discard(self) -> None:
+        """Inflate no more: compressed messages come out empty from now on."""
+        self._discarding = True
 
     def next_event(self) -> Event | Pause | None:
         """Parse the next message or control frame.
@@ -279,6 +285,8 @@ class Parser:
         return self._inflate(self._kind, payload) if self._kind & RSV1 else payload
 
     def _inflate(self, first: int, payload: bytes) -> Data:
+        if self._discarding:
+            return b""
         assert self._inflater is not None  # else RSV1 is not expected
         data = self._inflater.inflate(payload)
         return _decode(data) if first & TEXT else data

@@ -171,6 +171,11 @@ class Protocol:
         """Learn that nothing more comes from the socket."""
         self._eof = True
 
+    def discard(self) -> None:
+        """Spare the work for what still comes: of its events only the close is looked at."""
+        if self._parser is not None:
+            self._parser.discard()
+
     def next_event(self) -> Event | Pause | None:
         """Parse the next message, ping, pong or close out of what was received.
 

@@ -246,6 +246,8 @@ class Connection:
         if self._disconnect is None:
             self._disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
             self.phase = Phase.CLOSING
+            if self._protocol is not None:
+                self._protocol.discard()
             if self.reading:  # perhaps for a peer that does not answer the close
                 self.transport.wake()
 
