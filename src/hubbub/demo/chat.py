@@ -73,7 +73,7 @@ _spoken = msgspec.json.Decoder(_Spoken)
 
 
 def _speaker(message: Data) -> tuple[str, ...] | None:
-    """Who said it, and where: what somebody said last takes the place of what he said before."""
+    """Who said it, and where: what somebody said last takes the place of what they said before."""
     news = JSON.decode(message)
     if news.type not in ("chat.said", "chat.flooded"):
         return None
