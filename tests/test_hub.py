@@ -265,6 +265,19 @@ class TestFairness:
                 await eventually(lambda: all(each.statistics().waiting for each in members))
             assert max_step(seen) <= 2 * at_once * burst
 
+    async def test_a_flush_that_disconnects_lets_others_run_sooner(self, hub: Hub) -> None:
+        peers = [Peer() for _ in range(200)]
+        async with hub, joined(hub, *peers, capacity=1) as members:
+            for peer in peers:
+                peer.stop_reading()
+            for _ in range(2):
+                await hub.broadcast("r", "fills the outbox")
+                await eventually(lambda: all(each.statistics().taken for each in members))
+            async with watching(lambda: hub.statistics().disconnected) as seen:
+                await hub.broadcast("r", "too many")
+            assert max_step([*seen, hub.statistics().disconnected]) <= 2 * 16
+            assert not hub.connections
+
     async def test_the_first_hear_it_while_it_is_still_on_its_way_to_the_last(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:

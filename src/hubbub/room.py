@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ("Broadcast", "Delivery", "Room", "RoomStatistics")
 
 _MEMBERS_PER_CHECKPOINT = 64
+_MEMBERS_PER_OVERFLOW = 4  # as many could be served while a policy speaks and one has to go
 _MESSAGES_PER_CHECKPOINT = 512  # to all of these members together
 
 
@@ -256,8 +257,9 @@ class Room:
         (first, _), (last, _) = gathered[0], gathered[-1]
         at_once = max(1, min(_MEMBERS_PER_CHECKPOINT, _MESSAGES_PER_CHECKPOINT // len(gathered)))
         sent = 0  # how many have the whole batch in their outbox, or beyond
+        served = 0  # since the last checkpoint
         try:
-            for position, member in enumerate(self.members, 1):
+            for member in self.members:
                 since = self._members.get(member, last)  # it may have left meanwhile
                 if since < last:
                     self._members[member] = last
@@ -269,9 +271,13 @@ class Room:
                     elif member.try_queue(whole):
                         sent += 1
                         schedule(member)
-                    elif self._offer(member, everything):
-                        schedule(member)
-                if position % at_once == 0:
+                    else:
+                        served += _MEMBERS_PER_OVERFLOW - 1
+                        if self._offer(member, everything):
+                            schedule(member)
+                served += 1
+                if served >= at_once:
+                    served = 0
                     wake()
                     await checkpoint()
         finally:
