@@ -265,6 +265,17 @@ class TestFairness:
                 await eventually(lambda: all(each.statistics().waiting for each in members))
             assert max_step(seen) <= 2 * at_once * burst
 
+    async def test_many_rooms_let_others_run_after_each(self, hub: Hub, peers: list[Peer]) -> None:
+        async with hub, joined(hub, *peers[:1], capacity=100) as [member]:
+            peers[0].stop_reading()
+            for number in range(100):
+                member.join(str(number))
+            async with watching(lambda: member.statistics().waiting) as seen:
+                for number in range(100):
+                    hub.broadcast_nowait(str(number), "x")
+                await eventually(lambda: member.statistics().waiting >= 99)
+            assert max_step(seen) <= 2
+
     async def test_a_flush_that_disconnects_lets_others_run_sooner(self, hub: Hub) -> None:
         peers = [Peer() for _ in range(200)]
         async with hub, joined(hub, *peers, capacity=1) as members:
@@ -395,6 +406,9 @@ class TestPeersThatGo:
             await idle()
             assert [peer.heard for peer in peers] == [[]] + [["a", "b"]] * 3
             assert hub.statistics().disconnected == 0
+            peers[1].leave()
+            await eventually(lambda: len(hub.connections) == 2)
+            assert hub.statistics().sent == 6  # its two are not forgotten
 
     async def test_a_server_that_raises_nonsense_costs_that_connection_only(
         self, hub: Hub, peers: list[Peer], caplog: pytest.LogCaptureFixture
@@ -1275,6 +1289,18 @@ class TestClosing:
                 await ready.wait()
         assert peer.closed_with == (1001, "")
 
+    async def test_who_does_not_look_is_gone_all_the_same(self, hub: Hub, peer: Peer) -> None:
+        async with hub:
+            async with peer.websocket() as ws, hub.join("r", ws) as member:
+                await hub.aclose(1012)  # the handler goes on, and receives nothing
+                assert peer.closed_with == (1012, "")
+                assert not hub.connections
+                assert not hub.rooms
+                assert hub.statistics().disconnected == 1
+                with pytest.raises(WebSocketDisconnect) as caught:
+                    await member.send("x")
+                assert caught.value.code == 1012
+
     async def test_it_may_be_entered_again(self, hub: Hub) -> None:
         for _ in range(2):
             peer = Peer()
@@ -1290,31 +1316,64 @@ class TestClosing:
                 raise KeyError("mine")
 
     async def test_a_cancelled_hub_tells_its_members_and_lets_nobody_wait(
-        self, hub: Hub, peers: list[Peer]
+        self, hub: Hub, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", 1)  # a flush takes long
         deliveries: list[Delivery] = []
 
         async def publish() -> None:
             deliveries.append(await hub.broadcast("r", "x"))
 
-        async def run(scope: anyio.CancelScope) -> None:
+        async with running(hub) as (end, ended), joined(hub, *peers):
+            hub.broadcast_nowait("r", "the last")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(publish)
+                end(True)
+            await ended.wait()
+            assert [peer.closed_with for peer in peers] == [(1001, "")] * 4
+            assert all(peer.heard in (["the last", "x"], ["the last"]) for peer in peers)
+        assert len(deliveries) == 1
+
+    @pytest.mark.parametrize("cancelled", [False, True])
+    async def test_it_goes_on_telling_whom_it_has_disconnected(
+        self, hub: Hub, peer: Peer, cancelled: bool
+    ) -> None:
+        async with running(hub) as (end, ended), joined(hub, peer, capacity=1):
+            peer.stop_reading()
+            while hub.connections:
+                await hub.broadcast("r", "x")
+                await idle()
+            end(cancelled)
+            await idle()
+            assert not ended.is_set()
+            peer.read_on()
+            await ended.wait()
+            assert peer.heard == ["x"]
+            assert peer.closed_with == (1013, "slow consumer")
+
+    @pytest.mark.parametrize("cancelled", [False, True])
+    async def test_it_breaks_no_message_off_to_one_that_has_left(
+        self, hub: Hub, peer: Peer, cancelled: bool
+    ) -> None:
+        async def handle(scope: anyio.CancelScope) -> None:
             with scope:
-                async with hub:
-                    ready.set()
+                async with peer.websocket() as ws, hub.join("r", ws) as member:
+                    peer.stop_reading()
+                    await member.send("x")
                     await anyio.sleep_forever()
 
-        ready, scope = anyio.Event(), anyio.CancelScope()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run, scope)
-            await ready.wait()
-            async with joined(hub, *peers):
-                tasks.start_soon(publish)
-                scope.cancel()
-                await idle()
-                assert [peer.closed_with for peer in peers] == [(1001, "")] * 4
-                assert all(peer.heard in (["x"], []) for peer in peers)
-        assert len(deliveries) == 1
-        assert scope.cancelled_caught
+        scope = anyio.CancelScope()
+        async with running(hub) as (end, ended), anyio.create_task_group() as tasks:
+            tasks.start_soon(handle, scope)
+            await idle()
+            scope.cancel()
+            await eventually(lambda: not hub.connections)
+            end(cancelled)
+            await idle()
+            assert not ended.is_set()
+            peer.read_on()
+            await ended.wait()
+            assert peer.heard == ["x"]
 
     async def test_a_hub_that_has_no_time_to_close_leaves_nothing_behind(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch
@@ -1330,19 +1389,50 @@ class TestClosing:
                 entered.set()
                 await leave.wait()
 
-        async def publish() -> None:
-            deliveries.append(await hub.broadcast("r", "x"))
+        async def publish(room: str) -> None:
+            deliveries.append(await hub.broadcast(room, "x"))
 
         entered, leave = anyio.Event(), anyio.Event()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run, leave)
-            await entered.wait()
-            async with joined(hub, *peers) as members:
-                tasks.start_soon(publish)
-                leave.set()
-                await eventually(lambda: not hub.connections)
-                assert not any(member.rooms for member in members)
-        assert len(deliveries) == 1
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(run, leave)
+                await entered.wait()
+                async with joined(hub, *peers) as members:
+                    members[0].join("s")
+                    tasks.start_soon(publish, "r")
+                    await anyio.lowlevel.checkpoint()
+                    tasks.start_soon(publish, "s")
+                    tasks.start_soon(hub.aclose, 1001, 1000)
+                    await anyio.lowlevel.checkpoint()
+                    leave.set()
+                    await eventually(lambda: not hub.connections)
+                    assert not any(member.rooms for member in members)
+        assert len(deliveries) == 2
+
+
+@asynccontextmanager
+async def running(hub: Hub) -> AsyncGenerator[tuple[Callable[[bool], None], anyio.Event]]:
+    """Run a hub in a task; gives what ends its block or cancels it, and the event of its end."""
+
+    async def run() -> None:
+        with scope:
+            async with hub:
+                ready.set()
+                await leave.wait()
+        assert scope.cancelled_caught == scope.cancel_called
+        ended.set()
+
+    def end(cancelled: bool) -> None:
+        if cancelled:
+            scope.cancel()
+        else:
+            leave.set()
+
+    ready, leave, ended, scope = anyio.Event(), anyio.Event(), anyio.Event(), anyio.CancelScope()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await ready.wait()
+        yield end, ended
 
 
 async def test_a_handlers_own_send_and_the_hubs_never_meet_at_the_server(hub: Hub) -> None:

@@ -89,14 +89,20 @@ class Hub(AsyncContextManagerMixin):
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Hub]:
-        async with create_task_group() as tasks:
-            run = self._run = _Run(tasks, self._on_drop)
+        async with create_task_group() as workers:
+            run = _Run(workers, self._on_drop)
             try:
-                yield self
+                # They end first: who still takes its last message needs its sender for it.
+                async with create_task_group() as run.farewells:
+                    self._run = run
+                    try:
+                        yield self
+                    finally:
+                        with anyio.move_on_after(_DRAIN + _CLOSE_TIMEOUT, shield=True):
+                            await self.aclose()
+                        self._run = None
+                        run.abandon_all()
             finally:
-                with anyio.move_on_after(_DRAIN + _CLOSE_TIMEOUT, shield=True):
-                    await self.aclose()
-                self._run = None
                 run.stop()
 
     @asynccontextmanager
@@ -267,11 +273,13 @@ class _Run:
     them. Each ends with ``stop``, or has a deadline.
     """
 
-    def __init__(self, tasks: TaskGroup, on_drop: Callable[[Member, int], None] | None) -> None:
+    farewells: TaskGroup
+    """Takes leave of those who are members no more; must be there before anybody is one."""
+
+    def __init__(self, workers: TaskGroup, on_drop: Callable[[Member, int], None] | None) -> None:
         self.rooms: dict[str, Room] = {}
-        self.senders = Senders(tasks)
+        self.senders = Senders(workers)
         self.closing: int | None = None  # the code that everybody is closed with
-        self._tasks = tasks
         self._on_drop = on_drop
         self._everybody = Room("everybody")
         self._flusher = anyio.CancelScope(shield=True)
@@ -283,7 +291,7 @@ class _Run:
         self._dropped = 0
         self._disconnected = 0
         self._abandoned = 0
-        tasks.start_soon(self._flush_rooms)
+        workers.start_soon(self._flush_rooms)
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -346,11 +354,11 @@ class _Run:
     def expel(self, member: Member, code: int, reason: str) -> None:
         if self._remove(member, code, reason):
             self._disconnected += 1
-            self._tasks.start_soon(self._disconnect, member, code, reason)
+            self.farewells.start_soon(self._disconnect, member, code, reason)
 
     def forget(self, member: Member, code: int, reason: str) -> None:
         if self._remove(member, code, reason) and member.in_line:
-            self._tasks.start_soon(self._let_go, member)
+            self.farewells.start_soon(self._let_go, member)
 
     def _remove(self, member: Member, code: int, reason: str) -> bool:
         if not member.end(code, reason):
@@ -419,7 +427,6 @@ class _Run:
         finally:
             for room in self._dirty:
                 room.abandon()  # or who waits for a broadcast would wait for ever
-            self._dirty.clear()
             self._flushed.set()
 
     # -- The end ------------------------------------------------------------------------
@@ -436,9 +443,11 @@ class _Run:
                 self._disconnected += 1
                 closing.start_soon(self._disconnect, member, code, "")
 
-    def stop(self) -> None:
+    def abandon_all(self) -> None:
         for member in self.members:  # whom close() had no time for
             self._remove(member, 1001, "")
+
+    def stop(self) -> None:
         self._flusher.cancel()
         self.senders.stop()
 
