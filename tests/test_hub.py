@@ -978,6 +978,11 @@ class TestMember:
         async with hub, joined(hub, *peers) as members:
             for member in members:
                 member.join("s")
+            await hub.broadcast("r", "begin")  # what follows is not the rooms' first
+            await hub.broadcast("s", "begin")
+            await eventually(lambda: all(peer.heard == ["begin"] * 2 for peer in peers))
+            for peer in peers:
+                peer.sent.clear()
             for room in "rsrs":
                 change(room)
             members[0].send_nowait(f"so far {state}")
