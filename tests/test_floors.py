@@ -45,7 +45,7 @@ def room(module: str) -> str:
 
 
 TOOLKIT = {
-    *("websocket", "outbox", "room", "hub", "senders", "sockets", "inbox", "app"),
+    *("websocket", "outbox", "room", "hub", "running", "senders", "sockets", "inbox", "app"),
     *("router", "calls", "origins"),
 }
 WIRE = {"wire", "ws_bridge"}

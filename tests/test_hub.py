@@ -25,7 +25,7 @@ from hubbub import (
     MessageTooBig,
     WebSocketDisconnect,
 )
-from hubbub import hub as module
+from hubbub import running as module
 from hubbub.outbox import Outbox, Verdict
 from hubbub.prepared import Prepared
 from tests.peer import Peer, eventually
@@ -1383,7 +1383,7 @@ class TestClosing:
     async def test_a_hub_that_has_no_time_to_close_leaves_nothing_behind(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(module, "_DRAIN", 0)
+        monkeypatch.setattr(module, "DRAIN", 0)
         monkeypatch.setattr(module, "_CLOSE_TIMEOUT", 0)
         monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", 1)  # a flush takes long
         peers = [Peer() for _ in range(100)]

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocketDisconnect as StarletteDisconnect
 from wsproto.events import CloseConnection, TextMessage
 
 from hubbub import App, Delivery, Hub, Member, WebSocket, WebSocketDisconnect
-from hubbub import hub as module
+from hubbub import running as module
 from hubbub.sockets import adapt
 from tests.foreign import LIBRARIES, Backend, Library
 from tests.peer import Peer, eventually

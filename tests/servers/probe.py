@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
-from hubbub import App, Disconnect, DropOldest, Hub, WebSocket, WebSocketDisconnect, hub
+from hubbub import App, Disconnect, DropOldest, Hub, WebSocket, WebSocketDisconnect, running
 from tests.servers import raw
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ AT_ONCE = 2  # seconds: more than anything here may take that must not block
 PATIENCE = 8  # seconds that a report may take to appear
 KIB = 1024
 
-hub._CLOSE_TIMEOUT = 1.0  # what a test waits for whose peers never read
+running._CLOSE_TIMEOUT = 1.0  # what a test waits for whose peers never read
 HUB = Hub()
 handlers = 0  # that take part in rooms, or are still held up at their end
 POLICIES: dict[str, Policy] = {"disconnect": Disconnect(), "drop-oldest": DropOldest()}

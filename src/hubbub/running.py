@@ -1,0 +1,289 @@
+"""RunningHub: what a hub has while it runs: members, rooms, and the tasks that move messages.
+
+Who is connected, name -> room, and the lifespan of all that. How a message gets into an
+outbox is Room's business, how it gets out is Senders'. Used by Hub.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from hubbub._tasks import create_task_group
+from hubbub.member import Member
+from hubbub.room import Room
+from hubbub.senders import Senders
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from anyio.abc import TaskGroup
+
+    from hubbub.outbox import Outbox
+    from hubbub.room import Broadcast
+    from hubbub.sockets import Socket
+
+__all__ = ("DRAIN", "HubStatistics", "RunningHub", "run_hub")
+
+_logger = logging.getLogger("hubbub")
+DRAIN = 5.0
+"""Seconds for everybody's outboxes when the hub closes."""
+_CLOSE_TIMEOUT = 5.0  # seconds for a member's close frame, or its last message, to leave
+
+
+@dataclass(frozen=True, slots=True)
+class HubStatistics:
+    """One moment of a hub."""
+
+    connections: int = 0
+    rooms: int = 0
+    senders: int = 0
+    """Tasks that drain outboxes; as many more than usual as there are stuck peers."""
+    sent: int = 0
+    """Messages that were handed to servers so far."""
+    dropped: int = 0
+    """Messages that outboxes have dropped so far."""
+    disconnected: int = 0
+    """Members that the hub has disconnected so far."""
+    abandoned: int = 0
+    """Those of them whose server did not let the close frame out in time."""
+
+
+class RunningHub:
+    """What a hub has while it runs; the keeper of its members.
+
+    Its tasks are shielded: a hub that is cancelled still has its members told, which needs
+    them. Each ends with ``stop``, or has a deadline.
+
+    Attributes:
+        rooms: those that have members, by name.
+        closing: the code that everybody is closed with, once that has begun.
+    """
+
+    farewells: TaskGroup
+    """Takes leave of those who are members no more; must be there before anybody is one."""
+
+    def __init__(self, workers: TaskGroup, on_drop: Callable[[Member, int], None] | None) -> None:
+        self.rooms: dict[str, Room] = {}
+        self._senders = Senders(workers)
+        self.closing: int | None = None
+        self._on_drop = on_drop
+        self._everybody = Room("everybody")
+        self._flusher = anyio.CancelScope(shield=True)
+        self._members: dict[Socket, Member] = {}
+        self._dirty: deque[Room] = deque()
+        self._wakeup = anyio.Event()
+        self._flushed = anyio.Event()
+        self._sent = 0  # by those who have gone
+        self._dropped = 0
+        self._disconnected = 0
+        self._abandoned = 0
+        workers.start_soon(self._flush_rooms)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The members at this moment."""
+        return tuple(self._members.values())
+
+    def statistics(self) -> HubStatistics:
+        """Look at the hub as it is now."""
+        return HubStatistics(
+            connections=len(self._members),
+            rooms=len(self.rooms),
+            senders=len(self._senders),
+            sent=self._sent + sum(member.progress for member in self.members),
+            dropped=self._dropped,
+            disconnected=self._disconnected,
+            abandoned=self._abandoned,
+        )
+
+    # -- Membership ---------------------------------------------------------------------
+
+    def admit(
+        self,
+        socket: Socket,
+        outbox: Outbox,
+        *,
+        stall_timeout: float | None,
+        gap: bool,
+        data: Any,
+    ) -> Member:
+        """Make a connection a member, without a room.
+
+        Raises:
+            RuntimeError: if it is one.
+        """
+        if socket in self._members:
+            raise RuntimeError(
+                f"{socket!r} is a member already: enter more rooms with member.join()"
+            )
+        member = Member(self, socket, outbox, stall_timeout=stall_timeout, gap=gap, data=data)
+        self._members[socket] = member
+        self._everybody.add(member)
+        return member
+
+    def enter(self, member: Member, room: str) -> None:
+        """Put a member into a room, which there is from then on."""
+        self.rooms.setdefault(room, Room(room)).add(member)
+
+    def leave(self, member: Member, room: str) -> None:
+        """Take a member out of a room, which goes with its last."""
+        self.rooms[room].remove(member)
+        if not self.rooms[room]:
+            del self.rooms[room]
+
+    def schedule(self, member: Member) -> None:
+        """See to it that the member is drained."""
+        self._senders.submit(member)
+        self._senders.wake()
+
+    def note_dropped(self, member: Member, count: int) -> None:
+        """Count messages that were dropped, and tell the application."""
+        self._dropped += count
+        if self._on_drop is not None:
+            try:
+                self._on_drop(member, count)
+            except Exception:  # the application's own, and no reason to harm the hub
+                _logger.exception("on_drop failed")
+
+    def expel(self, member: Member, code: int, reason: str) -> None:
+        """End the member, and close its connection."""
+        if self._remove(member, code, reason):
+            self._disconnected += 1
+            self.farewells.start_soon(self._disconnect, member, code, reason)
+
+    async def drain(self, member: Member) -> None:
+        """Let a member that is about to leave have what is for it, while there is time."""
+        if self._members.get(member.socket) is member:
+            self.flush_to(member)
+            with anyio.move_on_after(_CLOSE_TIMEOUT):
+                await member.wait_drained()
+
+    def forget(self, member: Member, code: int, reason: str) -> None:
+        """End the member; a message that is on its way to it may still arrive."""
+        if self._remove(member, code, reason) and member.in_line:
+            self.farewells.start_soon(self._let_go, member)
+
+    def _remove(self, member: Member, code: int, reason: str) -> bool:
+        if not member.end(code, reason):
+            return False
+        del self._members[member.socket]
+        self._everybody.remove(member)
+        self._sent += member.progress
+        return True
+
+    async def _disconnect(self, member: Member, code: int, reason: str) -> None:
+        # A peer that is merely slow takes its last message now, and then learns why it has
+        # to go. One that does not read at all holds up its sender, until here.
+        with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True) as scope:
+            try:
+                await member.socket.disconnect(code, reason)
+            except Exception:  # whatever a server throws is this connection's misfortune
+                _logger.exception("Disconnecting %r failed", member)
+        self._abandoned += scope.cancelled_caught
+        self._senders.release(member)
+
+    async def _let_go(self, member: Member) -> None:
+        with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+            await member.wait_drained()
+        self._senders.release(member)
+
+    # -- Broadcasts ---------------------------------------------------------------------
+
+    def publish(self, name: str, broadcast: Broadcast) -> None:
+        """Let a broadcast gather in its room, if there is one."""
+        room = self.rooms.get(name)
+        if room is None:
+            broadcast.finish()
+        else:
+            self._publish_to(room, broadcast)
+
+    def publish_to_all(self, broadcast: Broadcast) -> None:
+        """Let a broadcast gather in the room that everybody is in."""
+        if self._members:
+            self._publish_to(self._everybody, broadcast)
+        else:
+            broadcast.finish()
+
+    def _publish_to(self, room: Room, broadcast: Broadcast) -> None:
+        if room.publish(broadcast):
+            self._dirty.append(room)
+            self._wakeup.set()
+
+    def flush_to(self, member: Member) -> None:
+        """Take to a member what has gathered in its rooms."""
+        for room in self._dirty:
+            if room.flush_to(member):
+                self.schedule(member)
+
+    async def _flushed_all(self) -> None:
+        # As many flushes as rooms have gathered something by now; not those that follow.
+        for _ in range(len(self._dirty)):
+            await self._flushed.wait()
+
+    async def _flush_rooms(self) -> None:
+        """Flush rooms in the order in which they were first published to, until ``stop``."""
+        try:
+            with self._flusher:
+                while True:
+                    while self._dirty:
+                        await self._dirty[0].flush(self._senders.submit, self._senders.wake)
+                        self._dirty.popleft()
+                        self._flushed.set()
+                        self._flushed = anyio.Event()
+                        await checkpoint()
+                    self._wakeup = anyio.Event()
+                    await self._wakeup.wait()
+        finally:
+            for room in self._dirty:
+                room.abandon()  # or who waits for a broadcast would wait for ever
+            self._flushed.set()
+
+    # -- The end ------------------------------------------------------------------------
+
+    async def close(self, code: int, drain: float) -> None:
+        """Let nobody join; after ``drain`` seconds at most, disconnect everybody."""
+        self.closing = code
+        with anyio.move_on_after(drain):
+            await self._flushed_all()
+            for member in self.members:
+                await member.wait_drained()
+        async with create_task_group() as closing:
+            for member in self.members:
+                self._remove(member, code, "")
+                self._disconnected += 1
+                closing.start_soon(self._disconnect, member, code, "")
+
+    async def end(self) -> None:
+        """Close; leave nobody a member, whether or not there was time for that."""
+        with anyio.move_on_after(DRAIN + _CLOSE_TIMEOUT, shield=True):
+            await self.close(1001, DRAIN)
+        for member in self.members:
+            self._remove(member, 1001, "")
+
+    def stop(self) -> None:
+        """End the tasks."""
+        self._flusher.cancel()
+        self._senders.stop()
+
+
+@asynccontextmanager
+async def run_hub(on_drop: Callable[[Member, int], None] | None) -> AsyncGenerator[RunningHub]:
+    """Run a hub for as long as the block lasts."""
+    async with create_task_group() as workers:
+        run = RunningHub(workers, on_drop)
+        try:
+            # They end first: who still takes its last message needs its sender for it.
+            async with create_task_group() as run.farewells:
+                try:
+                    yield run
+                finally:
+                    await run.end()
+        finally:
+            run.stop()
