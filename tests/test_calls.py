@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import anyio
@@ -114,6 +115,18 @@ async def test_no_answer_in_time(blocked: bool) -> None:
         await wire.calls.request("ask", {}, timeout=0.01)
     assert isinstance(caught.value, RouterError)
     assert caught.value.code == "timeout"
+    assert not wire.calls.must_read
+    assert not wire.answer('{"type": "ask.reply", "id": "call-1"}')
+
+
+async def test_one_that_is_cancelled_is_forgotten() -> None:
+    wire = Wire()
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(wire.calls.request, "ask", {}, timeout=None))
+            await wait_all_tasks_blocked()
+            assert wire.calls.must_read
+            scope.cancel()
     assert not wire.calls.must_read
     assert not wire.answer('{"type": "ask.reply", "id": "call-1"}')
 

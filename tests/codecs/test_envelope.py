@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from hubbub.codecs.envelope import JSON, MSGPACK, Codec, NoEnvelope
 from hubbub.codecs.payload import PayloadType
 from hubbub.exceptions import RouterError
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "contract.schema.json").read_text())
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "contract.md").read_text()
+SCHEMA = json.loads((DOCS / "contract.schema.json").read_text())
 MESSAGE = jsonschema.Draft202012Validator(SCHEMA)
 REPLY, ERROR = (
     jsonschema.Draft202012Validator({**SCHEMA["$defs"][name], "$defs": SCHEMA["$defs"]})
@@ -70,7 +73,7 @@ def test_replies_are_as_the_schema_says(codec: Codec, payload: Any, id: Any, mor
     module: Any = msgspec.json if codec is JSON else msgspec.msgpack
     REPLY.validate(module.decode(message))
     envelope = codec.decode(message)
-    assert (envelope.type, envelope.id) == ("x.reply", id)
+    assert (envelope.type, envelope.id, envelope.more) == ("x.reply", id, more)
     assert codec.decode_payload(envelope, ANYTHING) == payload
     assert isinstance(message, str if codec is JSON else bytes)
 
@@ -80,6 +83,19 @@ def test_errors_are_as_the_schema_says(details: list[Any], id: Any, text: str) -
     message = JSON.encode_error(RouterError("code", text, details), id)
     ERROR.validate(json.loads(message))
     assert JSON.decode(message).is_answer
+
+
+def test_the_examples_of_the_page_are_what_the_schema_says() -> None:
+    decoder, seen = json.JSONDecoder(), list[str]()
+    for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL):
+        while block := block.lstrip():
+            message, end = decoder.raw_decode(block)
+            block = block[end:]
+            seen.append(message["type"])
+            MESSAGE.validate(message)
+            if message["type"].endswith(".reply"):
+                REPLY.validate(message)
+    assert seen == [*("chat.send", "chat.send.reply", "error", "confirm", "confirm.reply", "error")]
 
 
 @pytest.mark.parametrize(("type", "is_answer"), [("x", False), ("x.reply", True), ("error", True)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
@@ -265,6 +267,22 @@ async def unresolvable(payload: Decimal) -> None: ...
 
 
 async def custom(payload: Hub) -> None: ...
+
+
+def test_pydantic_is_not_imported_for_those_who_do_not_use_it() -> None:
+    program = """if True:
+        import sys
+        from hubbub import App, Hub, Router, WebSocket
+        from hubbub.codecs.envelope import JSON
+        router = Router()
+        @router.on("do")
+        async def do(payload: dict[str, int]) -> list[int]: ...
+        JSON.decode_payload(JSON.decode('{"type": "do"}'), router.routes["do"].signature.payload)
+        JSON.encode("do", 5)
+        router.asyncapi()
+        sys.exit("pydantic" in sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 class TestRegistration:
