@@ -47,7 +47,7 @@ class Wire:
             await wait_all_tasks_blocked()
             accepted = [self.answer(answer) for answer in answers]
             assert accepted == [False] * (len(answers) - 1) + [True]
-        assert not self.calls.must_read
+        assert not self.calls.needy
         return result[0]
 
 
@@ -115,7 +115,7 @@ async def test_no_answer_in_time(blocked: bool) -> None:
         await wire.calls.request("ask", {}, timeout=0.01)
     assert isinstance(caught.value, RouterError)
     assert caught.value.code == "timeout"
-    assert not wire.calls.must_read
+    assert not wire.calls.needy
     assert not wire.answer('{"type": "ask.reply", "id": "call-1"}')
 
 
@@ -125,9 +125,9 @@ async def test_one_that_is_cancelled_is_forgotten() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(wire.calls.request, "ask", {}, timeout=None))
             await wait_all_tasks_blocked()
-            assert wire.calls.must_read
+            assert wire.calls.needy
             scope.cancel()
-    assert not wire.calls.must_read
+    assert not wire.calls.needy
     assert not wire.answer('{"type": "ask.reply", "id": "call-1"}')
 
 
@@ -153,7 +153,7 @@ async def test_the_end_ends_all() -> None:
         for _ in range(3):
             tasks.start_soon(ask)
         await wait_all_tasks_blocked()
-        assert wire.calls.must_read
+        assert wire.calls.needy
         wire.calls.end(4000, "bye")
     await ask()
     assert [(end.code, end.reason) for end in ends] == [(4000, "bye")] * 4
@@ -190,11 +190,11 @@ class TestStreams:
             tasks.start_soon(take)
             for number in range(3):
                 await wait_all_tasks_blocked()
-                assert wire.calls.must_read
+                assert wire.calls.needy
                 wire.answer(reply(number))
             wire.answer(reply(None, more=False))
         assert taken == [0, 1, 2]
-        assert not wire.calls.must_read
+        assert not wire.calls.needy
 
     async def test_a_single_reply_is_one_too(self) -> None:
         wire = Wire()
@@ -213,6 +213,7 @@ class TestStreams:
             assert await anext(replies) == 1
             with pytest.raises(RouterError, match="liftoff"):
                 await anext(replies)
+            assert [each async for each in replies] == []
 
     async def test_those_that_were_taken_before_the_end_of_the_connection(self) -> None:
         wire = Wire()
@@ -247,12 +248,12 @@ class TestStreams:
         wire = Wire()
         async with wire.calls.stream("ask", {}, timeout=None) as replies:
             for number in range(16):
-                assert not wire.calls.has_enough
+                assert not wire.calls.full
                 assert wire.answer(reply(number))
-            assert wire.calls.has_enough
+            assert wire.calls.full
             woken = wire.woken
             assert await anext(replies) == 0
-            assert not wire.calls.has_enough
+            assert not wire.calls.full
             assert wire.woken == woken + 1
             assert wire.answer(reply(16))
             assert wire.answer(reply(17))  # is lost
@@ -261,6 +262,14 @@ class TestStreams:
             with pytest.raises(RouterError, match="too_busy: Expected replies to 'ask'"):
                 await anext(replies)
 
+    async def test_their_end_is_not_one_too_many(self) -> None:
+        wire = Wire()
+        async with wire.calls.stream("ask", {}, timeout=None) as replies:
+            for number in range(16):
+                wire.answer(reply(number))
+            wire.answer(reply(None, more=False))
+            assert [each async for each in replies] == list(range(16))
+
     async def test_leaving_early_lets_the_reader_go_on(self) -> None:
         wire = Wire()
         async with wire.calls.stream("ask", {}, timeout=None):
@@ -268,7 +277,7 @@ class TestStreams:
                 wire.answer(reply(number))
             woken = wire.woken
         assert wire.woken == woken + 1
-        assert not wire.calls.has_enough
+        assert not wire.calls.full
         assert not wire.answer(reply(16))
 
     async def test_two_tasks_may_take_them(self) -> None:
@@ -283,8 +292,8 @@ class TestStreams:
                 tasks.start_soon(take)
                 await wait_all_tasks_blocked()
                 wire.answer(reply(1))
-                assert not wire.calls.must_read  # until the other one says that it does
+                assert not wire.calls.needy  # until the other one says that it does
                 await wait_all_tasks_blocked()
-                assert wire.calls.must_read
+                assert wire.calls.needy
                 wire.answer(reply(2))
         assert sorted(taken) == [1, 2]

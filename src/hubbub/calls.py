@@ -66,15 +66,17 @@ class _Call:
         self.overflowed = False
         self.news = anyio.Event()  # set when there is an answer, or none will come
 
-    @property
-    def is_full(self) -> bool:
-        return len(self.answers) >= _MAX_REPLIES
-
 
 class Calls:
-    """The requests on one connection that wait for their answers."""
+    """The requests on one connection that wait for their answers.
 
-    __slots__ = ("_codec", "_end", "_ids", "_needy", "_on_change", "_send", "_streams", "_waiting")
+    Attributes:
+        needy: those whose answer somebody waits for, and nothing has come: as long as there are
+            any, the peer has to be read.
+        full: those that have as many replies as there may be that nobody has taken.
+    """
+
+    __slots__ = ("_codec", "_end", "_ids", "_on_change", "_send", "_waiting", "full", "needy")
 
     def __init__(
         self,
@@ -88,26 +90,16 @@ class Calls:
         Args:
             send: sends a message to the peer; raises ``WebSocketDisconnect`` when it is gone.
             codec: the form of the envelopes.
-            on_change: called when ``must_read`` has come true, or ``has_enough`` false.
+            on_change: called when one has become needy, or is no longer full.
         """
         self._send = send
         self._codec = codec
         self._on_change = on_change
         self._ids = count(1)
         self._waiting: dict[object, _Call] = {}  # by their ids
-        self._streams: set[_Call] = set()
-        self._needy: set[_Call] = set()  # whose answers somebody waits for
+        self.needy: set[_Call] = set()
+        self.full: set[_Call] = set()
         self._end: tuple[int, str] | None = None
-
-    @property
-    def must_read(self) -> bool:
-        """Whether somebody waits for the peer, and nothing has come: it has to be read."""
-        return bool(self._needy)
-
-    @property
-    def has_enough(self) -> bool:
-        """Whether somebody has not taken as many replies as there may be."""
-        return any(call.is_full for call in self._streams)
 
     async def request(self, type: str, payload: Any, *, timeout: float | None) -> Any:
         """Ask the peer, and wait for its answer.
@@ -123,7 +115,7 @@ class Calls:
             WebSocketDisconnect: if the connection is over, or ends before there is one.
         """
         with self._begin(type, payload) as call:
-            return self._open(await self._wait(call, timeout, self._exchange(call)))
+            return self.open(await self._wait(call, timeout, self._exchange(call)))
 
     @asynccontextmanager
     async def stream(
@@ -136,26 +128,26 @@ class Calls:
             ``too_busy`` when replies were lost because nobody took them.
         """
         with self._begin(type, payload, streams=True) as call:
-            self._streams.add(call)
             try:
                 await self._wait(call, timeout, self._send(call.message))
                 yield _Replies(self, call, timeout)
             finally:
-                self._streams.remove(call)
-                self._on_change()
+                self._make_room(call)
 
     def settle(self, envelope: Envelope) -> bool:
         """Give an answer to the call that waits for it; False if none does."""
         call = self._waiting.get(envelope.id)
         if call is None or envelope.type not in (call.type + REPLY, ERROR):
             return False
-        if call.is_full:
+        if envelope.more and call in self.full:
             call.overflowed = True
         else:
             call.answers.append(envelope)
+            if len(call.answers) == _MAX_REPLIES:
+                self.full.add(call)
         if call.overflowed or not (call.streams and envelope.more):
             del self._waiting[envelope.id]
-        self._needy.discard(call)  # now, because more may be read before its task has its turn
+        self.needy.discard(call)  # now, because more may be read before its task has its turn
         call.news.set()
         return True
 
@@ -184,12 +176,17 @@ class Calls:
             with anyio.move_on_after(timeout):
                 return await step
         finally:
-            self._needy.discard(call)
+            self.needy.discard(call)
         raise NoAnswer(call.type)
 
     def _need(self, call: _Call) -> None:
-        self._needy.add(call)
+        self.needy.add(call)
         self._on_change()
+
+    def _make_room(self, call: _Call) -> None:
+        if call in self.full:
+            self.full.remove(call)
+            self._on_change()
 
     async def _exchange(self, call: _Call) -> Envelope:
         await self._send(call.message)
@@ -208,21 +205,17 @@ class Calls:
             await call.news.wait()
         return call.answers.popleft()
 
-    async def next_reply(self, call: _Call, timeout: float | None) -> tuple[Any, bool]:
-        """Take a reply to a call that streams, for ``_Replies``.
+    async def next_reply(self, call: _Call, timeout: float | None) -> Envelope:
+        """Take a reply to a call that streams, for ``_Replies``."""
+        if not call.answers:
+            return await self._wait(call, timeout, self._take(call))
+        await checkpoint_if_cancelled()
+        answer = call.answers.popleft()
+        self._make_room(call)
+        return answer
 
-        Returns:
-            Its payload, and whether there is more.
-        """
-        if call.answers:
-            await checkpoint_if_cancelled()
-            answer = call.answers.popleft()
-            self._on_change()
-        else:
-            answer = await self._wait(call, timeout, self._take(call))
-        return self._open(answer), answer.more
-
-    def _open(self, answer: Envelope) -> Any:
+    def open(self, answer: Envelope) -> Any:
+        """Decode an answer's payload; raises it if it is an error."""
         is_error = answer.type == ERROR
         try:
             payload = self._codec.decode_payload(answer, _ERROR if is_error else _ANYTHING)
@@ -252,7 +245,9 @@ class _Replies:
     async def __anext__(self) -> Any:
         if not self._more:
             raise StopAsyncIteration
-        payload, self._more = await self._calls.next_reply(self._call, self._timeout)
+        answer = await self._calls.next_reply(self._call, self._timeout)
+        self._more = answer.more
+        payload = self._calls.open(answer)
         if payload is None and not self._more:
             raise StopAsyncIteration
         return payload

@@ -112,7 +112,7 @@ class Session:
             refusal = self._take(data)
             if refusal is not None:
                 await self._refuse(*refusal)
-            while (lanes.running >= limit or calls.has_enough) and not calls.must_read:
+            while (lanes.running >= limit or calls.full) and not calls.needy:
                 await lanes.changed()
 
     def _take(self, data: Data) -> tuple[RouterError, Id] | None:
