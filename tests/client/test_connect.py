@@ -323,6 +323,21 @@ async def test_a_ping_that_is_cancelled(link: str) -> None:
         assert await ws.ping() > 0
 
 
+async def test_the_pong_of_a_ping_that_was_cancelled_measures_nothing(link: str) -> None:
+    async def script(server: Server) -> None:
+        await server.open()
+        _, payload = await server.hear()
+        await server.say(PONG, payload)
+        await server.say(TEXT, b"it is out")
+        await server.hear()
+
+    async with scripted(link, script) as to, to() as ws:
+        with anyio.move_on_after(0):
+            await ws.ping()
+        assert await ws.receive() == "it is out"
+        assert ws.latency is None
+
+
 async def test_a_ping_after_an_end_that_nobody_has_received(link: str) -> None:
     async def script(server: Server) -> None:
         await server.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 from contextlib import ExitStack
@@ -142,6 +143,33 @@ async def test_a_cancellation_that_comes_together_with_the_connection(
         with anyio.CancelScope() as scope:
             await check(connect(f"ws://{host}:{port}/"))
         assert scope.cancelled_caught
+
+
+async def test_two_addresses_that_answer_in_the_same_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One socket is taken and the other closed: else the garbage collector would complain."""
+    reach, reached, both = dialing._reach, 0, anyio.Event()
+
+    async def reach_together(*args: Any) -> None:
+        nonlocal reached
+        await reach(*args)
+        reached += 1
+        if reached == 2:
+            both.set()
+        await both.wait()
+
+    monkeypatch.setattr(dialing, "_reach", reach_together)
+    monkeypatch.setattr(dialing, "_HEAD_START", 0)
+    async with served(App({"/": echo})) as address:
+        resolve_to(monkeypatch, address, address)
+        await check(connect("ws://test/"))
+    assert reached == 2
+    gc.collect()
+
+
+async def test_small_messages_are_not_held_back() -> None:
+    async with served(App({"/": echo})) as (host, port):
+        with await dialing._connect_tcp(host, port, None) as sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

@@ -187,6 +187,29 @@ async def test_an_hour_of_failures() -> None:
     assert len(events) > 60
 
 
+async def test_a_connection_that_does_not_last_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures: list[int] = []
+    sleep = anyio.sleep
+
+    async def sleep_briefly(delay: float) -> None:
+        await sleep(delay if delay < 100 else 0)
+
+    def record(event: ReconnectEvent) -> None:
+        if event.state is WAITING:
+            failures.append(event.failures)
+
+    monkeypatch.setattr(anyio, "sleep", sleep_briefly)
+    backoff = Backoff(first=1000, factor=1, maximum=1000)
+    async with acting(reject(500), leave(1012), leave(1012), greet) as url:
+        async for ws in reconnecting(url, backoff=backoff, on_state=record):
+            async with ws:
+                if await ws.receive() == "hello":
+                    break
+    assert failures == [1, 2, 3]
+
+
 async def test_a_close_code_that_is_final() -> None:
     async with acting(leave(1008)) as url:
         with pytest.raises(WebSocketDisconnect) as raised:
@@ -262,6 +285,7 @@ async def test_a_stream_cannot_be_connected_again() -> None:
         (HandshakeError("", status=400), True),
         (HandshakeError("", status=401), True),
         (HandshakeError("", status=408), False),
+        (HandshakeError("", status=425), False),
         (HandshakeError("", status=429), False),
         (HandshakeError("", status=500), False),
         (HandshakeError("", status=503), False),
@@ -274,7 +298,9 @@ async def test_a_stream_cannot_be_connected_again() -> None:
         (ssl.SSLCertVerificationError(), True),
         (WebSocketDisconnect(1000), False),
         (WebSocketDisconnect(1006), False),
+        (WebSocketDisconnect(1003), True),
         (WebSocketDisconnect(1008), True),
+        (WebSocketDisconnect(1010), True),
         (WebSocketDisconnect(1011), False),
         (WebSocketDisconnect(4001), False),
     ],
