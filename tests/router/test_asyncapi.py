@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 
 from hubbub import Router
@@ -59,6 +60,17 @@ def test_a_message_that_is_sent(written: Any) -> None:
     assert "reply" not in said
     reply = follow(written, confirm["reply"]["messages"][0]["$ref"])
     assert reply["payload"]["properties"]["payload"] == {"type": "boolean"}
+
+
+def test_replies_of_a_generator_have_an_end(written: Any) -> None:
+    operation = written["operations"]["shape_draw"]
+    reply = follow(written, operation["reply"]["messages"][0]["$ref"])["payload"]
+    validator = jsonschema.Draft7Validator({**reply, "components": written["components"]})
+    validator.validate({"type": "shape/draw.reply", "payload": [1, "a"], "id": 7, "more": True})
+    validator.validate({"type": "shape/draw.reply", "payload": None, "id": 7})
+    assert not validator.is_valid({"type": "shape/draw.reply", "payload": 5, "id": 7})
+    single = follow(written, written["operations"]["node.add"]["reply"]["messages"][0]["$ref"])
+    assert "more" not in single["payload"]["properties"]
 
 
 @pytest.mark.parametrize(

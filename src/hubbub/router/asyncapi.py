@@ -22,6 +22,10 @@ _ID: Final[Schema] = {
     "description": "Chosen by who sends a message; comes back in every answer to it.",
     "anyOf": [{"type": "string", "maxLength": 128}, {"type": "integer"}],
 }
+_MORE: Final[Schema] = {
+    "description": "Further replies to the same message follow.",
+    "const": True,
+}
 _ERROR: Final[Schema] = {
     "type": "object",
     "required": ["code", "message", "details"],
@@ -62,9 +66,11 @@ def document(contract: Contract, *, title: str, version: str) -> dict[str, Any]:
 def _write(
     channel: Channel, reference: str, messages: dict[str, Any], operations: dict[str, Any]
 ) -> None:
-    def add(type: str, payload: Schema, *, optional: bool = False) -> dict[str, str]:
+    def add(
+        type: str, payload: Schema, *, optional: bool = False, streams: bool = False
+    ) -> dict[str, str]:
         key = _key(type, messages)
-        messages[key] = _message(type, payload, optional=optional)
+        messages[key] = _message(type, payload, optional=optional, streams=streams)
         return {"$ref": f"{reference}/messages/{key}"}
 
     error = add(ERROR, _ERROR)
@@ -78,20 +84,24 @@ def _write(
             if each.summary:
                 operation["summary"] = each.summary
             if each.reply is not None:
-                reply = add(each.type + REPLY, each.reply)
+                reply = add(each.type + REPLY, each.reply, streams=each.streams)
                 operation["reply"] = {"channel": {"$ref": reference}, "messages": [reply, error]}
             operations[_key(each.type, operations)] = operation
 
 
-def _message(type: str, payload: Schema, *, optional: bool) -> dict[str, Any]:
+def _message(type: str, payload: Schema, *, optional: bool, streams: bool) -> dict[str, Any]:
     """Describe an envelope."""
+    properties = {"type": {"const": type}, "payload": _draft_7(payload), "id": _ID}
+    if streams:
+        properties["payload"] = {"anyOf": [properties["payload"], {"type": "null"}]}
+        properties["more"] = _MORE
     return {
         "name": type,
         "correlationId": {"location": "$message.payload#/id"},
         "payload": {
             "type": "object",
             "required": ["type"] if optional else ["type", "payload"],
-            "properties": {"type": {"const": type}, "payload": _draft_7(payload), "id": _ID},
+            "properties": properties,
         },
     }
 
