@@ -222,6 +222,25 @@ class TestTimeouts:
             stage.let_go("b")
             assert await client.hear_codes(2) == ["timeout", "patient.reply"]
 
+    async def test_it_is_late_by_an_eighth_at_most(self, virtual_clock: None) -> None:
+        router, took = Router(timeout=80.0), list[float]()
+
+        @router.on("hang")
+        async def hang() -> None:
+            began = anyio.current_time()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                took.append(anyio.current_time() - began)
+
+        async with connected(router) as client:
+            for pause in (0, 1, 3, 7):
+                await anyio.sleep(pause)
+                client.tell_router("hang", id=pause)
+                await anyio.sleep(200)
+            assert [message["payload"]["code"] for message in client.messages] == ["timeout"] * 4
+        assert all(80 <= seconds <= 90 for seconds in took)
+
 
 class TestBadMessages:
     @pytest.mark.parametrize(
