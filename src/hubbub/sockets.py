@@ -72,7 +72,7 @@ def adapt(connection: AnyConnection) -> Socket:
         TypeError: if it is none of these.
         RuntimeError: if it is Starlette's and not accepted, or closed.
     """
-    if isinstance(connection, Socket):
+    if isinstance(connection, WebSocket | Socket):  # a protocol is dear before Python 3.12
         return connection
     for base in type(connection).__mro__:
         make = _FOREIGN.get(f"{base.__module__}.{base.__qualname__}")
