@@ -29,8 +29,8 @@ class Config:
             with 1009.
         max_queue: how many messages are read ahead of an application that is busy elsewhere.
             Then the socket is not read, so that the peer has to wait.
-        handshake_timeout: for the whole opening handshake: the peer's request (else 408), TLS
-            included, and the application's answer (else 503).
+        handshake_timeout: for each part of the opening handshake: TLS, the peer's request
+            (else 408), and the application's answer (else 503).
         max_handshake_size: the limit for the request's head (else 431).
         close_timeout: from the first close frame to the end of the TCP connection.
         ping_interval: of silence, after which the peer is sent a ping.
