@@ -94,8 +94,8 @@ async def test_two_thousand_peers_that_vanish() -> None:
         for turn in range(2000):
             await come_and_go(address, turn)
         await eventually(lambda: (open_files(), len(anyio.get_running_tasks())) == before)
-        await anyio.wait_all_tasks_blocked()  # one that the kernel had not handed over by then
-        assert set(map(id, connections())) <= others
+        # The kernel may not have handed over the last one by then.
+        await eventually(lambda: set(map(id, connections())) <= others)
         client = Client(await anyio.connect_tcp(*address))
         await client.open()
         await client.close()
