@@ -1380,6 +1380,22 @@ class TestClosing:
             await ended.wait()
             assert peer.heard == ["x"]
 
+    async def test_who_publishes_until_it_ends_does_not_wait_for_ever(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        async def publish() -> None:
+            with pytest.raises(RuntimeError, match="not running"):
+                while True:
+                    assert (await hub.broadcast_all("x")).members <= 4
+
+        with anyio.fail_after(20):
+            async with running(hub) as (end, ended), joined(hub, *peers):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(publish)
+                    await idle()
+                    end(False)
+                await ended.wait()
+
     async def test_a_hub_that_has_no_time_to_close_leaves_nothing_behind(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -117,7 +117,8 @@ class Broadcast:
         message: the message.
         exclude: those to whom it does not go.
         tally: what became of it so far.
-        room_tally: where its room counts what becomes of it after the flush.
+        room_tally: where its room counts what becomes of it after the flush; until then
+            nowhere, because the room will take all of ``tally``.
     """
 
     __slots__ = ("_flushed", "_held", "_over", "exclude", "message", "room_tally", "tally")
@@ -175,8 +176,7 @@ class Broadcast:
             for held in self._held:
                 late.count(held.settle())
             self.tally.add(late)
-            if self._flushed.is_set():  # or the end of the flush will add it
-                self.room_tally.add(late)
+            self.room_tally.add(late)
         return Delivery(
             self.tally.members, self.tally.sent, self.tally.dropped, self.tally.disconnected
         )
@@ -235,7 +235,6 @@ class Room:
     def publish(self, broadcast: Broadcast) -> bool:
         """Append a broadcast; True when it is the first since the last flush."""
         self._published += 1
-        broadcast.room_tally = self._tally
         self._gathered.append((self._published, broadcast))
         return len(self._gathered) == 1
 
@@ -326,6 +325,7 @@ class Room:
         """Finish broadcasts, whether or not they have reached everybody."""
         for _, broadcast in self._gathered if gathered is None else gathered:
             self._tally.add(broadcast.tally)
+            broadcast.room_tally = self._tally
             broadcast.finish()
 
 
