@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 
@@ -60,6 +61,16 @@ async def test_no_time_passes_while_there_is_something_to_do(now: Callable[[], f
         for _ in range(1000):
             await anyio.lowlevel.checkpoint()
     assert not scope.cancelled_caught
+    assert now() == 0
+
+
+async def test_no_time_passes_for_a_socket_that_is_ready(now: Callable[[], float]) -> None:
+    now()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, anyio.fail_after(HOUR):
+        theirs.send(b"x")
+        await anyio.wait_readable(ours)
+        assert ours.recv(1) == b"x"
     assert now() == 0
 
 

@@ -135,6 +135,14 @@ async def test_a_pair_of_sockets() -> None:
         assert await watch.find() == []
 
 
+@pytest.mark.usefixtures("hasty")
+async def test_a_socket_that_a_library_makes_in_a_thread() -> None:
+    with Leaks() as watch:
+        with await anyio.to_thread.run_sync(socket.socket) as sock:
+            sock.bind(("127.0.0.1", 0))
+            assert await watch.find() == [f"socket 127.0.0.1:{sock.getsockname()[1]}"]
+
+
 async def test_a_socket_that_is_gone_when_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     with Leaks() as watch:
         monkeypatch.setattr(leaks, "_open_sockets", lambda: {(-1, 0)})

@@ -293,6 +293,7 @@ def test_not_async():
 """
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
 def test_a_test_that_leaves_something_fails_and_says_which(
     pytester: pytest.Pytester, loop: str

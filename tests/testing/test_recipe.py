@@ -44,6 +44,7 @@ def test_it_is_short_and_installs_what_there_is(recipe: str) -> None:
     assert set(extras.split(",")) <= project["optional-dependencies"].keys()
 
 
+@pytest.mark.timeout(300)
 def test_it_runs_a_users_tests_on_every_loop(recipe: str, tmp_path: Path) -> None:
     Path(tmp_path, "noxfile.py").write_text(recipe)
     Path(tmp_path, "app.py").write_text(APP)
@@ -60,7 +61,7 @@ def test_it_runs_a_users_tests_on_every_loop(recipe: str, tmp_path: Path) -> Non
         env=environment,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=280,
     )
     said = nox.stdout + nox.stderr
     assert nox.returncode == 0, said

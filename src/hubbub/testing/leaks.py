@@ -40,8 +40,8 @@ _TURNS: Final = 50  # for what was told to end, and has not had its turn yet
 _TURN: Final = 0.01  # seconds
 _OPEN_FILES: Final = "/dev/fd"
 _NOBODYS: Final = {  # packages whose code makes things on behalf of others
-    *("anyio", "asyncio", "contextlib", "hubbub", "hubbub_pytest", "outcome", "socket", "ssl"),
-    "trio",
+    *("anyio", "asyncio", "concurrent", "contextlib", "hubbub", "hubbub_pytest", "outcome"),
+    *("socket", "ssl", "threading", "trio"),
 }
 _RUNNERS: Final = {"_pytest", "pluggy"}
 
