@@ -7,9 +7,10 @@ is not done is bounded:
                  └─ answers ─> Calls        └─ bound reached: read no further
 
 ``ordered`` messages share one lane, ``keyed`` ones have one for each key that there is, and a
-``concurrent`` one has its own. At the bound the loop stops reading, unless a handler waits for
-an answer of this very peer: that has to be read, so what comes before it is refused as
-``too_busy``. Registration and the connection's beginning are not here. Made by Router.
+``concurrent`` one has its own. At the bound, and when replies of the peer's are not taken, the
+loop stops reading, unless somebody waits for an answer of this very peer: that has to be read,
+so what comes before it is refused as ``too_busy``. Registration and the connection's beginning
+are not here. Made by Router.
 """
 
 from __future__ import annotations
