@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ("Drainable", "Senders")
 
 _KEPT = 4  # senders that stay when there is nothing to do
-_PATIENCE = 0.02  # seconds that the line may stand still
+# Seconds that the line may stand still. No part of the tenth of a second after which anyio's
+# wait_all_tasks_blocked looks again on asyncio, or it would come upon the warden every time.
+_PATIENCE = 0.023
 _MESSAGES_PER_CHECKPOINT = 32  # of each sender: many a server's send never yields
 
 

@@ -126,6 +126,12 @@ def test_without_a_loop():
 PLUGIN = ("-p", "hubbub_pytest", "-o", "anyio_mode=auto")
 
 
+@pytest.fixture
+def pytester(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeini("[pytest]")  # or the next directory's above would count
+    return pytester
+
+
 def test_each_async_test_runs_on_the_loops_that_a_project_names(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(ASYNC_TEST)
     result = pytester.runpytest(*PLUGIN, "-v", "-o", "hubbub_loops=asyncio trio")
@@ -144,7 +150,6 @@ def test_a_loop_that_nobody_knows(pytester: pytest.Pytester) -> None:
 
 @pytest.mark.parametrize("option", ["no:anyio", "anyio"])
 def test_it_is_quiet_where_nobody_asks_for_it(pytester: pytest.Pytester, option: str) -> None:
-    pytester.makeini("[pytest]")  # or the next directory's above would count
     pytester.makepyfile("""
         import sys
 
