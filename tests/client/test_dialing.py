@@ -180,14 +180,14 @@ async def test_from_an_address_of_ours(host: str) -> None:
         async with ws:
             seen.append(ws.client)
 
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+    async with anyio.create_task_group() as tasks:
         try:
-            sock.bind((host, 0))
+            [address] = await tasks.start(partial(serve, App({"/": look}), host, 0))
         except OSError as error:
             pytest.skip(f"{host} is not here: {error}")
-        port = sock.getsockname()[1]
-    async with anyio.create_task_group() as tasks:
-        [address] = await tasks.start(partial(serve, App({"/": look}), host, 0))
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+            sock.bind((host, 0))
+            port = sock.getsockname()[1]  # after the server has its own, or it could be the same
         authority = f"[{host}]" if ":" in host else host
         async with connect(f"ws://{authority}:{address[1]}/", local_address=(host, port)):
             assert seen == [(host, port)]
