@@ -109,7 +109,8 @@ class _LeakCheck:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-        _watch_for_leaks(pyfuncitem._request)
+        if iscoroutinefunction(pyfuncitem.obj):  # others may have a loop of their own running
+            _watch_for_leaks(pyfuncitem._request)
         return (yield)
 
     @pytest.fixture(name=_LEAKS)

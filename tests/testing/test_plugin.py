@@ -361,3 +361,15 @@ def test_the_check_changes_nothing_else(pytester: pytest.Pytester) -> None:
         result = pytester.runpytest(*PLUGIN, *options)
         result.assert_outcomes(passed=3, errors=1)
         assert "stream MemoryStream, made at" in str(result.stdout)
+
+
+def test_a_test_that_is_not_async_is_left_alone(pytester: pytest.Pytester) -> None:
+    """It may have any loop running, as that of a browser's driver, in which no other can run."""
+    pytester.makepyfile("""
+        import sys
+
+        def test_with_a_loop_of_its_own(anyio_backend):
+            assert "hubbub.testing.leaks" not in sys.modules
+    """)
+    options = ("-o", "hubbub_leaks=true", "-o", "hubbub_loops=asyncio")
+    pytester.runpytest_subprocess(*PLUGIN, *options).assert_outcomes(passed=1)
