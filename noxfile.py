@@ -62,7 +62,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The suite on every backend, to the last branch."""
+    """The suite on every backend; from 3.12 on, to the last branch."""
     install(session, "tests", extras="[demo]")
     if session.python == "3.11":  # which loses track of the lines after a caught cancellation
         session.run("pytest", "-m", HERMETIC, *session.posargs)
