@@ -7,7 +7,7 @@ import tracemalloc
 import weakref
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from hubbub.outbox import Policy
     from hubbub.types import Message
+
+T = TypeVar("T")
 
 POLICIES = [Disconnect(), DropOldest(), DropNewest(), Coalesce(lambda data: data), Block()]
 
@@ -292,7 +294,7 @@ class TestFairness:
     async def test_the_first_hear_it_while_it_is_still_on_its_way_to_the_last(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", 1)
+        monkeypatch.setattr("hubbub.room._MESSAGES_PER_CHECKPOINT", 1)
         peers = [Peer() for _ in range(100)]
         async with hub, joined(hub, *peers) as members:
             hub.broadcast_nowait("r", "x")
@@ -300,6 +302,25 @@ class TestFairness:
             last = members[-1].statistics()
             assert (last.waiting, last.taken) == (0, 0)
             await has_heard(peers[-1], 1)
+
+    async def test_what_is_published_meanwhile_goes_along_with_a_flush(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hubbub.room._MESSAGES_PER_CHECKPOINT", 1)
+        peers = [Peer() for _ in range(50)]
+
+        def taken() -> tuple[int, int]:
+            early, late = members[9].statistics(), members[-1].statistics()
+            return early.waiting + early.taken, late.waiting + late.taken
+
+        async with hub, joined(hub, *peers) as members:
+            async with watching(taken) as seen:
+                hub.broadcast_nowait("r", "a")
+                await eventually(lambda: peers[9].heard)
+                await hub.broadcast("r", "b")
+            assert (1, 2) in seen
+            await eventually(lambda: all(peer.heard == ["a", "b"] for peer in peers))
+            assert hub.rooms["r"].statistics().sent == 100
 
     async def test_a_server_whose_send_never_yields_holds_nobody_up(self, hub: Hub) -> None:
         sent = 0
@@ -367,9 +388,9 @@ class TestFairness:
 
 
 @asynccontextmanager
-async def watching(value: Callable[[], int]) -> AsyncGenerator[list[int]]:
+async def watching(value: Callable[[], T]) -> AsyncGenerator[list[T]]:
     """Look at a value at each turn of the loop."""
-    seen: list[int] = []
+    seen: list[T] = []
 
     async def look() -> None:
         while True:
@@ -855,7 +876,7 @@ class TestBlock:
     async def test_one_that_is_cancelled_during_the_flush_counts_each_drop_once(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", 1)  # a flush takes long
+        monkeypatch.setattr("hubbub.room._MESSAGES_PER_CHECKPOINT", 1)  # a flush takes long
         peers = [Peer() for _ in range(20)]
         async with hub, joined(hub, *peers, capacity=1, policy=Block(None)) as members:
             for peer in peers:
@@ -937,7 +958,7 @@ class TestMember:
     async def test_send_comes_behind_a_flush_that_is_not_there_yet(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", 1)
+        monkeypatch.setattr("hubbub.room._MESSAGES_PER_CHECKPOINT", 1)
         peers = [Peer() for _ in range(40)]
         async with hub, joined(hub, *peers) as members:
             hub.broadcast_nowait("r", "to all")
@@ -999,7 +1020,7 @@ class TestMember:
     async def test_a_snapshot_has_its_place_in_a_flush_too(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch, at_once: int
     ) -> None:
-        monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", at_once)
+        monkeypatch.setattr("hubbub.room._MESSAGES_PER_CHECKPOINT", 8 * at_once)
         peers = [Peer() for _ in range(12)]
         async with hub, joined(hub, *peers) as members:
 
@@ -1323,7 +1344,7 @@ class TestClosing:
     async def test_a_cancelled_hub_tells_its_members_and_lets_nobody_wait(
         self, hub: Hub, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", 1)  # a flush takes long
+        monkeypatch.setattr("hubbub.room._MESSAGES_PER_CHECKPOINT", 1)  # a flush takes long
         deliveries: list[Delivery] = []
 
         async def publish() -> None:
@@ -1401,7 +1422,7 @@ class TestClosing:
     ) -> None:
         monkeypatch.setattr(module, "DRAIN", 0)
         monkeypatch.setattr(module, "_CLOSE_TIMEOUT", 0)
-        monkeypatch.setattr("hubbub.room._MEMBERS_PER_CHECKPOINT", 1)  # a flush takes long
+        monkeypatch.setattr("hubbub.room._MESSAGES_PER_CHECKPOINT", 1)  # a flush takes long
         peers = [Peer() for _ in range(100)]
         deliveries: list[Delivery] = []
 

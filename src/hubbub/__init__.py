@@ -4,6 +4,7 @@ The front door: what an application needs, and nothing else. The rest is a modul
 """
 
 from hubbub.app import App as App
+from hubbub.broadcast import Delivery as Delivery
 from hubbub.client import connect as connect
 from hubbub.client import reconnecting as reconnecting
 from hubbub.exceptions import DecodeError as DecodeError
@@ -18,7 +19,6 @@ from hubbub.policies import Coalesce as Coalesce
 from hubbub.policies import Disconnect as Disconnect
 from hubbub.policies import DropNewest as DropNewest
 from hubbub.policies import DropOldest as DropOldest
-from hubbub.room import Delivery as Delivery
 from hubbub.room import Room as Room
 from hubbub.router import Router as Router
 from hubbub.websocket import WebSocket as WebSocket

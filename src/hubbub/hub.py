@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import AsyncContextManagerMixin
 
+from hubbub.broadcast import Broadcast, Delivery
 from hubbub.close_codes import check_close
 from hubbub.codecs import json
 from hubbub.exceptions import WebSocketDisconnect
@@ -19,7 +20,6 @@ from hubbub.member import Member
 from hubbub.outbox import Outbox
 from hubbub.policies import Disconnect
 from hubbub.prepared import Prepared
-from hubbub.room import Broadcast, Delivery
 from hubbub.running import DRAIN, HubStatistics, RunningHub, run_hub
 from hubbub.sockets import adapt
 

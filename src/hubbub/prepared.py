@@ -71,8 +71,8 @@ class Batch:
     def __init__(self, messages: Sequence[Prepared]) -> None:
         self.messages = messages
         self.count = len(messages)
-        self.size = sum(message.size for message in messages)
-        self.frames: dict[int, bytes] = {}
+        self.size = sum([message.size for message in messages])
+        self.frames: dict[int | None, bytes] = {}
 
 
 class Outlet(Protocol):

@@ -1,47 +1,34 @@
-"""Room and Broadcast: the way of a message to the outboxes of all members.
+"""Room: the members that share broadcasts, and the way of these to their outboxes.
 
-A broadcast is appended to its room; a flush offers what has gathered to every member. No
-name -> room mapping and no task lives here, and no policy. Used by the hub, which keeps the
-rooms and runs the flushes.
+A broadcast is appended to its room; a flush passes all members, and takes to each what it lacks
+by then. No name -> room mapping and no task lives here, and no policy. Used by the hub, which
+keeps the rooms and runs the flushes.
 """
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-import anyio
 from anyio.lowlevel import checkpoint
 
-from hubbub.outbox import QUEUED, Verdict
+from hubbub.broadcast import Tally
+from hubbub.outbox import QUEUED
 from hubbub.prepared import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hubbub.broadcast import Broadcast
     from hubbub.member import Member
-    from hubbub.prepared import Prepared
 
-__all__ = ("Broadcast", "Delivery", "Room", "RoomStatistics")
+__all__ = ("Room", "RoomStatistics")
 
-_MEMBERS_PER_CHECKPOINT = 64
-_MEMBERS_PER_OVERFLOW = 4  # as many could be served while a policy speaks and one has to go
-_MESSAGES_PER_CHECKPOINT = 512  # to all of these members together
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What became of one broadcast."""
-
-    members: int = 0
-    """To how many members it went: those of the room, less the excluded."""
-    sent: int = 0
-    """How many of them have it in their outbox."""
-    dropped: int = 0
-    """How many messages, older ones included, were dropped because of it."""
-    disconnected: int = 0
-    """How many members were disconnected because of it."""
+_MESSAGES_PER_CHECKPOINT = 512  # to several members together; all else is counted in these
+_MESSAGES_PER_MEMBER = 8  # as many cost what the system call does
+_MESSAGES_PER_OVERFLOW = 24  # as many cost what it does that a policy speaks, and one has to go
+_ALL: Final = sys.maxsize  # broadcasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,128 +45,35 @@ class RoomStatistics:
     """Members that were disconnected because of a broadcast."""
 
 
-class _Tally:
-    """Counts what became of messages."""
+class _Place:
+    """A member's place in a room."""
 
-    __slots__ = ("disconnected", "dropped", "members", "sent")
+    __slots__ = ("member", "since")
 
-    def __init__(self) -> None:
-        self.members = self.sent = self.dropped = self.disconnected = 0
-
-    def count(self, verdict: Verdict) -> None:
-        self.members += 1
-        self.sent += verdict.queued
-        self.dropped += verdict.dropped
-        self.disconnected += verdict.disconnect is not None
-
-    def add(self, other: _Tally) -> None:
-        self.members += other.members
-        self.sent += other.sent
-        self.dropped += other.dropped
-        self.disconnected += other.disconnected
+    def __init__(self, member: Member, since: int) -> None:
+        self.member = member
+        # The number of the last broadcast that it needs no more: it has come later, or it has
+        # had it. So it gets each once, whoever takes it there.
+        self.since = since
 
 
-class _Held:
-    """A member that has no room for a broadcast, while the publisher waits for it."""
+class _Stretch:
+    """Broadcasts that follow one another, as they go to all who lack just these."""
 
-    __slots__ = ("_deadline", "_disconnect", "_expelled", "_member", "_ticket")
+    __slots__ = ("batch", "broadcasts", "cost", "excluded", "reached")
 
-    def __init__(self, member: Member, message: Prepared, verdict: Verdict) -> None:
-        assert verdict.disconnect is not None
-        patience = verdict.patience
-        self._deadline = math.inf if patience is None else anyio.current_time() + patience
-        self._disconnect = verdict.disconnect
-        self._expelled = False
-        self._member = member
-        self._ticket = member.stand_in_line(message)
+    def __init__(self, broadcasts: list[Broadcast]) -> None:
+        self.broadcasts = broadcasts
+        self.batch = _batch(broadcasts)
+        self.cost = max(len(broadcasts), _MESSAGES_PER_MEMBER)
+        self.excluded = frozenset().union(*[each.exclude for each in broadcasts])
+        self.reached = 0  # how many have all of it in their outbox, or beyond
 
-    async def wait(self) -> None:
-        """Wait for room, and end the member when patience has come to its end."""
-        with anyio.CancelScope(deadline=self._deadline):
-            await self._ticket.settled.wait()
-        if not self._ticket.settled.is_set():
-            self._expelled = True
-            self._member.expel(*self._disconnect)
-
-    def settle(self) -> Verdict:
-        """Wait no longer; what became of the message."""
-        if self._ticket.admitted:
-            return QUEUED
-        if self._expelled:
-            return Verdict(queued=False, disconnect=self._disconnect)
-        return Verdict(queued=False, dropped=self._member.withdraw(self._ticket))
-
-
-class Broadcast:
-    """One message on its way through a room.
-
-    Attributes:
-        message: the message.
-        exclude: those to whom it does not go.
-        tally: what became of it so far.
-        room_tally: where its room counts what becomes of it after the flush; until then
-            nowhere, because the room will take all of ``tally``.
-    """
-
-    __slots__ = ("_flushed", "_held", "_over", "exclude", "message", "room_tally", "tally")
-
-    def __init__(self, message: Prepared, exclude: frozenset[Member], *, awaited: bool) -> None:
-        """Make a broadcast.
-
-        Args:
-            message: the message.
-            exclude: those to whom it does not go.
-            awaited: whether ``wait`` will be called.
-        """
-        self.message = message
-        self.exclude = exclude
-        self.tally = _Tally()
-        self.room_tally = _Tally()
-        self._flushed = anyio.Event() if awaited else None
-        self._held: list[_Held] = []
-        self._over = False  # whether the one that waited does so no longer
-
-    def offer_to(self, member: Member) -> bool:
-        """Take it to a member's outbox; True when that may have something to send now."""
-        verdict = member.offer(self.message)
-        if verdict is QUEUED:
-            self.tally.members += 1
-            self.tally.sent += 1
-            return True
-        if verdict.disconnect is not None:
-            if self._flushed is None or verdict.patience == 0:
-                member.expel(*verdict.disconnect)
-            else:
-                held = _Held(member, self.message, verdict)
-                if not self._over:
-                    self._held.append(held)
-                    return False
-                verdict = held.settle()  # nobody waits, which is not the member's fault
-        self.tally.count(verdict)
-        return verdict.disconnect is None  # a gap notice may be due, if nothing else
-
-    def finish(self) -> None:
-        """Say that the flush is over."""
-        if self._flushed is not None:
-            self._flushed.set()
-
-    async def wait(self) -> Delivery:
-        """Wait until it is in the outbox of every member that is still there."""
-        assert self._flushed is not None
-        late = _Tally()
-        try:
-            await self._flushed.wait()
-            for held in self._held:
-                await held.wait()
-        finally:
-            self._over = True
-            for held in self._held:
-                late.count(held.settle())
-            self.tally.add(late)
-            self.room_tally.add(late)
-        return Delivery(
-            self.tally.members, self.tally.sent, self.tally.dropped, self.tally.disconnected
-        )
+    def settle(self) -> None:
+        """Count whom it has reached."""
+        for broadcast in self.broadcasts:
+            broadcast.tally.members += self.reached
+            broadcast.tally.sent += self.reached
 
 
 class Room:
@@ -187,36 +81,35 @@ class Room:
 
     Attributes:
         name: the name.
+        published: how many broadcasts there have been.
     """
 
-    __slots__ = ("_flushing", "_gathered", "_members", "_published", "_tally", "name")
+    __slots__ = ("_finishing", "_places", "_tally", "_unfinished", "name", "published")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._published = 0
-        self._tally = _Tally()
-        # Each member with the number of the last broadcast that it needs no more: it has come
-        # later, or it has had it. So it gets each once, whoever takes it there.
-        self._members: dict[Member, int] = {}
-        self._gathered: list[tuple[int, Broadcast]] = []
-        self._flushing: list[tuple[int, Broadcast]] = []  # what a flush has not taken to all yet
+        self.published = 0
+        self._tally = Tally()
+        self._places: dict[Member, _Place] = {}
+        self._unfinished: list[Broadcast] = []  # the last ones, which some members may lack
+        self._finishing = 0  # as many of them will be finished by the flush that is under way
 
     def __repr__(self) -> str:
-        return f"<Room {self.name!r} of {len(self._members)}>"
+        return f"<Room {self.name!r} of {len(self._places)}>"
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._places)
 
     @property
     def members(self) -> tuple[Member, ...]:
         """The members at this moment, in the order in which they entered."""
-        return tuple(self._members)
+        return tuple(self._places)
 
     def statistics(self) -> RoomStatistics:
         """Look at the room as it is now."""
         return RoomStatistics(
-            members=len(self._members),
-            broadcasts=self._published,
+            members=len(self._places),
+            broadcasts=self.published,
             sent=self._tally.sent,
             dropped=self._tally.dropped,
             disconnected=self._tally.disconnected,
@@ -226,65 +119,72 @@ class Room:
 
     def add(self, member: Member) -> None:
         """Let a member in."""
-        self._members[member] = self._published
+        self._places[member] = _Place(member, self.published)
 
     def remove(self, member: Member) -> None:
         """Let a member go."""
-        del self._members[member]
+        self._places.pop(member).since = _ALL
+
+    @property
+    def finished(self) -> int:
+        """How many broadcasts have been taken to everybody."""
+        return self.published - len(self._unfinished)
 
     def publish(self, broadcast: Broadcast) -> bool:
-        """Append a broadcast; True when it is the first since the last flush."""
-        self._published += 1
-        self._gathered.append((self._published, broadcast))
-        return len(self._gathered) == 1
+        """Append a broadcast; True when it is the first that calls for one more flush."""
+        self.published += 1
+        self._unfinished.append(broadcast)
+        return len(self._unfinished) == self._finishing + 1
 
     async def flush(self, schedule: Callable[[Member], None], wake: Callable[[], None]) -> None:
-        """Take what has gathered to every member's outbox.
+        """Pass all members once, and take to each one's outbox what it lacks by then.
 
-        One flush at a time, by one task: so all members get a room's messages in the same
-        order, whoever published them.
+        What is published meanwhile goes along from here on, and to those before at the next
+        pass: so a busy room sends each member much at a time, and nothing has to wait for a
+        pass to end. One flush at a time, by one task: so all members get a room's messages in
+        the same order, whoever published them.
 
         Args:
             schedule: called with each member that has something to send now.
             wake: called now and then, when members have been scheduled.
         """
-        gathered, self._gathered = self._gathered, []
-        self._flushing = gathered
-        everything = [broadcast for _, broadcast in gathered]
-        whole = _batch(everything)
-        excluded = frozenset().union(*(broadcast.exclude for broadcast in everything))
-        (first, _), (last, _) = gathered[0], gathered[-1]
-        at_once = max(1, min(_MEMBERS_PER_CHECKPOINT, _MESSAGES_PER_CHECKPOINT // len(gathered)))
-        sent = 0  # how many have the whole batch in their outbox, or beyond
-        served = 0  # since the last checkpoint
+        self._finishing = len(self._unfinished)
+        since, last = self.finished, self.published
+        stretch = _Stretch(self._unfinished[:])
+        batch, excluded = stretch.batch, stretch.excluded
+        spent = 0  # since the last checkpoint
         try:
-            for member in self.members:
-                since = self._members.get(member, last)  # it may have left meanwhile
-                if since < last:
-                    self._members[member] = last
-                    if since >= first or member in excluded:
-                        if self._flush_to(member, since, gathered):
-                            schedule(member)
-                    elif member.try_send(whole):
-                        sent += 1
-                    elif member.try_queue(whole):
-                        sent += 1
-                        schedule(member)
-                    else:
-                        served += _MEMBERS_PER_OVERFLOW - 1
-                        if self._offer(member, everything):
-                            schedule(member)
-                served += 1
-                if served >= at_once:
-                    served = 0
+            for place in tuple(self._places.values()):
+                if spent >= _MESSAGES_PER_CHECKPOINT:
+                    spent = 0
                     wake()
                     await checkpoint()
+                if place.since != since or self.published != last:
+                    if place.since >= self.published:
+                        spent += 1
+                        continue
+                    stretch.settle()
+                    since, last = place.since, self.published
+                    stretch = _Stretch(self._lacking(since))
+                    batch, excluded = stretch.batch, stretch.excluded
+                place.since = last
+                member = place.member
+                spent += stretch.cost
+                if excluded and member in excluded:
+                    if self._take_to(member, stretch.broadcasts):
+                        schedule(member)
+                elif member.try_send(batch):
+                    stretch.reached += 1
+                elif member.try_queue(batch):
+                    stretch.reached += 1
+                    schedule(member)
+                else:
+                    spent += _MESSAGES_PER_OVERFLOW
+                    if self._offer(member, stretch.broadcasts):
+                        schedule(member)
         finally:
-            self._flushing = []
-            for broadcast in everything:
-                broadcast.tally.members += sent
-                broadcast.tally.sent += sent
-            self.abandon(gathered)
+            stretch.settle()
+        self._finish(self._finishing)
         wake()
 
     def flush_to(self, member: Member) -> bool:
@@ -293,19 +193,19 @@ class Room:
         Returns:
             Whether it may have something to send now.
         """
-        since = self._members.get(member)
-        if since is None:
+        place = self._places.get(member)
+        if place is None or place.since >= self.published:
             return False
-        self._members[member] = self._published
-        return self._flush_to(member, since, [*self._flushing, *self._gathered])
+        lacking = self._lacking(place.since)
+        place.since = self.published
+        return self._take_to(member, lacking)
 
-    def _flush_to(self, member: Member, since: int, gathered: list[tuple[int, Broadcast]]) -> bool:
+    def _lacking(self, since: int) -> list[Broadcast]:
+        return self._unfinished[since - self.published :]
+
+    def _take_to(self, member: Member, broadcasts: list[Broadcast]) -> bool:
         """Take to a member what is for it; True when it has something to send now."""
-        its = [
-            broadcast
-            for number, broadcast in gathered
-            if number > since and member not in broadcast.exclude
-        ]
+        its = [broadcast for broadcast in broadcasts if member not in broadcast.exclude]
         if its and member.try_send(_batch(its)):
             for broadcast in its:
                 broadcast.tally.count(QUEUED)
@@ -316,17 +216,20 @@ class Room:
         """Offer a member some broadcasts; True when it has something to send now."""
         queued = False
         for broadcast in its:
-            if member not in self._members:  # the one before was too much for it
+            if member not in self._places:  # the one before was too much for it
                 return False
             queued = broadcast.offer_to(member) or queued
         return queued
 
-    def abandon(self, gathered: list[tuple[int, Broadcast]] | None = None) -> None:
-        """Finish broadcasts, whether or not they have reached everybody."""
-        for _, broadcast in self._gathered if gathered is None else gathered:
-            self._tally.add(broadcast.tally)
-            broadcast.room_tally = self._tally
-            broadcast.finish()
+    def abandon(self) -> None:
+        """Finish broadcasts, although they have not reached everybody."""
+        self._finish(len(self._unfinished))
+
+    def _finish(self, count: int) -> None:
+        for broadcast in self._unfinished[:count]:
+            broadcast.finish(self._tally)
+        del self._unfinished[:count]
+        self._finishing = 0
 
 
 def _batch(broadcasts: list[Broadcast]) -> Batch:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from hubbub.broadcast import Broadcast
     from hubbub.outbox import Outbox
-    from hubbub.room import Broadcast
     from hubbub.sockets import Socket
 
 __all__ = ("DRAIN", "HubStatistics", "RunningHub", "run_hub")
@@ -79,7 +79,7 @@ class RunningHub:
         self._members: dict[Socket, Member] = {}
         self._dirty: deque[Room] = deque()
         self._wakeup = anyio.Event()
-        self._flushed = anyio.Event()
+        self._flushed: anyio.Event | None = None  # set after a flush, if somebody waits
         self._sent = 0  # by those who have gone
         self._dropped = 0
         self._disconnected = 0
@@ -223,9 +223,17 @@ class RunningHub:
                 self.schedule(member)
 
     async def _flushed_all(self) -> None:
-        # As many flushes as rooms have gathered something by now; not those that follow.
-        for _ in range(len(self._dirty)):
-            await self._flushed.wait()
+        # What was published by now; not what follows.
+        for room, published in [(room, room.published) for room in self._dirty]:
+            while room.finished < published:
+                if self._flushed is None:
+                    self._flushed = anyio.Event()
+                await self._flushed.wait()
+
+    def _tell_flushed(self) -> None:
+        if self._flushed is not None:
+            self._flushed.set()
+            self._flushed = None
 
     async def _flush_rooms(self) -> None:
         """Flush rooms in the order in which they were first published to, until ``stop``."""
@@ -235,15 +243,15 @@ class RunningHub:
                     while self._dirty:
                         await self._dirty[0].flush(self._senders.submit, self._senders.wake)
                         self._dirty.popleft()
-                        self._flushed.set()
-                        self._flushed = anyio.Event()
-                        await checkpoint()
+                        self._tell_flushed()
+                        if self._dirty:
+                            await checkpoint()
                     self._wakeup = anyio.Event()
                     await self._wakeup.wait()
         finally:
             for room in self._dirty:
                 room.abandon()  # or who waits for a broadcast would wait for ever
-            self._flushed.set()
+            self._tell_flushed()
 
     # -- The end ------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ MOVES: Final[dict[State, dict[Move, State]]] = {
 """The whole life of a connection. A move that is missing here is an error."""
 
 
-_OPEN, _CLIENT = State.OPEN, Role.CLIENT  # looking them up in an enum is dear before Python 3.12
+_OPEN = State.OPEN  # looking it up in an enum is dear before Python 3.12
 
 
 class Protocol:
@@ -113,16 +113,18 @@ class Protocol:
         state: how far the connection is on the way to its close.
         close_code: the code of the Close event; None before it.
         close_reason: the reason of the Close event.
+        frames_key: under which key of ``Batch.frames`` its own are; a client's, masked each
+            with a key of its own, are nowhere.
     """
 
     __slots__ = (
         "_build",
         "_eof",
         "_parser",
-        "_role",
         "_window_bits",
         "close_code",
         "close_reason",
+        "frames_key",
         "state",
     )
 
@@ -136,7 +138,6 @@ class Protocol:
         self.state = State.OPEN
         self.close_code: int | None = None
         self.close_reason = ""
-        self._role = role
         self._build = build_frame if role is Role.SERVER else build_masked_frame
         self._eof = False
         self._window_bits = 0  # for compressing; 0 for not at all
@@ -151,6 +152,7 @@ class Protocol:
             # zlib cannot write for a window of 8 bits; nobody has to compress (RFC 7692 §6).
             bits = deflate.window_bits(role)
             self._window_bits = bits if bits > 8 else 0
+        self.frames_key = self._window_bits if role is Role.SERVER else None
         self._parser: Parser | None = Parser(
             role, max_message_size=max_message_size, inflater=inflater
         )  # None once nothing more is read
@@ -230,20 +232,21 @@ class Protocol:
         Raises:
             RuntimeError: if the connection is past sending messages.
         """
-        if self._role is _CLIENT:  # its frames are masked, each with a key of its own
+        key = self.frames_key
+        if key is None:
             return b"".join(self.send_message(message.data) for message in batch.messages)
         if self.state is not _OPEN:
             self._move(Move.SEND_MESSAGE)
-        frames = batch.frames.get(self._window_bits)
+        frames = batch.frames.get(key)
         if frames is None:
-            frames = b"".join(map(self._share_frame, batch.messages))
-            batch.frames[self._window_bits] = frames
+            frames = b"".join([self._share_frame(message, key) for message in batch.messages])
+            batch.frames[key] = frames
         return frames
 
-    def _share_frame(self, message: Prepared) -> bytes:
-        frame = message.frames.get(self._window_bits)
+    def _share_frame(self, message: Prepared, key: int) -> bytes:
+        frame = message.frames.get(key)
         if frame is None:
-            frame = message.frames[self._window_bits] = self.send_message(message.data)
+            frame = message.frames[key] = self.send_message(message.data)
         return frame
 
     def send_ping(self, payload: bytes = b"") -> bytes:

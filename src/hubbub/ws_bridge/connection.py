@@ -231,7 +231,7 @@ class Connection:
         writer, protocol = self.writer, self._protocol
         if self.phase is not _OPEN or writer.draining or writer.broken or protocol is None:
             return False
-        writer.write(protocol.send_batch(batch))
+        writer.write(batch.frames.get(protocol.frames_key) or protocol.send_batch(batch))
         return True
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
-from hubbub.ws_bridge.transport import SocketTransport
+from hubbub.ws_bridge.transport import SocketTransport, send_some
 
 if TYPE_CHECKING:
     import socket
@@ -49,7 +49,10 @@ class SocketStream(ByteStream):
         rest = memoryview(item)
         while rest:
             await self.transport.wait_writable()
-            rest = rest[self.transport.try_send(rest) :]
+            try:
+                rest = rest[send_some(self.transport, rest) :]
+            except OSError as error:
+                raise anyio.BrokenResourceError from error
 
     async def send_eof(self) -> None:
         """Send nothing more."""

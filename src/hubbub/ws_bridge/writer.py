@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 
+from hubbub.ws_bridge.transport import send_some
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -98,7 +100,9 @@ class Writer:
         elif not self.broken:
             try:
                 taken = self._transport.try_send(frame)
-            except anyio.BrokenResourceError:
+            except BlockingIOError:
+                taken = 0
+            except OSError:
                 self.broken = True
                 return
             self.sent += taken
@@ -163,11 +167,11 @@ class Writer:
         try:
             while self._rest is not None:
                 await self._transport.wait_writable()
-                taken = self._transport.try_send(self._rest)
+                taken = send_some(self._transport, self._rest)
                 self.sent += taken
                 self._rest = self._rest[taken:] if taken < len(self._rest) else self._next()
                 self._tell_progress()
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        except (OSError, anyio.ClosedResourceError):
             self.broken = True
         finally:
             self._rest = None
