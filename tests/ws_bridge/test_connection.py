@@ -14,7 +14,7 @@ from hubbub import WebSocketDisconnect
 from hubbub.exceptions import ClientDisconnected
 from hubbub.prepared import OUTLET, Batch, Prepared
 from hubbub.ws_bridge import Config, serve_connection
-from hubbub.ws_bridge.transport import StreamTransport
+from hubbub.ws_bridge.stream_transport import StreamTransport
 from tests.peer import eventually
 from tests.wire.frame import frame
 from tests.ws_bridge.peers import (

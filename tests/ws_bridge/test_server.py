@@ -27,6 +27,7 @@ from websockets.sync.client import connect
 from wsproto.events import CloseConnection
 
 from hubbub.ws_bridge import run, serve, serve_connection
+from hubbub.ws_bridge.socket_transport import socket_transport
 from hubbub.ws_bridge.streams import SocketStream
 from tests.peer import eventually
 from tests.wire.frame import frame
@@ -327,12 +328,12 @@ async def test_a_connection_that_is_cancelled_says_so() -> None:
     sock, other = socket.socketpair()
     app = Application()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve_connection, app, SocketStream(sock))
-        client = Client(SocketStream(other))
+        tasks.start_soon(serve_connection, app, SocketStream(socket_transport(sock)))
+        client = Client(SocketStream(socket_transport(other)))
         await client.open()
         tasks.cancel_scope.cancel()
     assert isinstance(app.errors[0], anyio.get_cancelled_exc_class())
-    other.close()
+    await client.stream.aclose()
 
 
 async def test_a_fault_of_ours_is_no_other_connections(

@@ -5,14 +5,21 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
+from hubbub.ws_bridge.socket_transport import (
+    SocketTransport,
+    WatchedSocketTransport,
+    socket_transport,
+)
+from hubbub.ws_bridge.stream_transport import StreamTransport
 from hubbub.ws_bridge.streams import SocketStream
-from hubbub.ws_bridge.transport import SocketTransport, StreamTransport, send_some
+from hubbub.ws_bridge.transport import send_some
 from tests.ws_bridge.peers import MemoryStream, memory_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -22,9 +29,19 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-async def test_a_socket(pair: tuple[socket.socket, socket.socket]) -> None:
+@pytest.fixture(params=[SocketTransport, socket_transport])
+def transport_of(request: pytest.FixtureRequest) -> Callable[[socket.socket], SocketTransport]:
+    """The way that serves every loop, and the one that the loop likes best."""
+    way: Callable[[socket.socket], SocketTransport] = request.param
+    return way
+
+
+async def test_a_socket(
+    pair: tuple[socket.socket, socket.socket],
+    transport_of: Callable[[socket.socket], SocketTransport],
+) -> None:
     ours, theirs = pair
-    transport = SocketTransport(ours)
+    transport = transport_of(ours)
     assert transport.try_receive() is None
     theirs.send(b"hi")
     await transport.wait_readable()
@@ -54,8 +71,9 @@ async def test_a_socket(pair: tuple[socket.socket, socket.socket]) -> None:
 
 async def test_closing_a_socket_wakes_who_waits(
     pair: tuple[socket.socket, socket.socket],
+    transport_of: Callable[[socket.socket], SocketTransport],
 ) -> None:
-    transport = SocketTransport(pair[0])
+    transport = transport_of(pair[0])
     async with anyio.create_task_group() as tasks:
 
         async def wait() -> None:
@@ -69,8 +87,9 @@ async def test_closing_a_socket_wakes_who_waits(
 
 async def test_who_waits_for_a_socket_can_be_woken(
     pair: tuple[socket.socket, socket.socket],
+    transport_of: Callable[[socket.socket], SocketTransport],
 ) -> None:
-    transport = SocketTransport(pair[0])
+    transport = transport_of(pair[0])
     transport.wake()  # for nobody
     await look_in_vain(transport)
     pair[1].send(b"hi")
@@ -109,9 +128,106 @@ async def look_in_vain(transport: SocketTransport | StreamTransport) -> None:
         assert transport.try_receive() is None
 
 
-async def test_a_socket_that_is_gone_already() -> None:
+async def test_a_socket_that_is_gone_already(
+    transport_of: Callable[[socket.socket], SocketTransport],
+) -> None:
     with socket.socket() as sock, pytest.raises(OSError, match="not connected"):
-        SocketTransport(sock)
+        transport_of(sock)
+
+
+async def test_only_one_may_wait_for_a_socket(
+    pair: tuple[socket.socket, socket.socket],
+    transport_of: Callable[[socket.socket], SocketTransport],
+) -> None:
+    transport = transport_of(pair[0])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(transport.wait_readable)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(anyio.BusyResourceError):
+            await transport.wait_readable()
+        pair[1].send(b"hi")
+    assert transport.try_receive() == b"hi"
+    transport.close()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_wait_that_is_cancelled_when_something_comes_loses_nothing(
+    pair: tuple[socket.socket, socket.socket],
+    transport_of: Callable[[socket.socket], SocketTransport],
+    turns: int,
+) -> None:
+    transport = transport_of(pair[0])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(transport.wait_readable)
+        await anyio.wait_all_tasks_blocked()
+        pair[1].send(b"hi")
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    await transport.wait_readable()
+    assert transport.try_receive() == b"hi"
+    assert transport.try_receive() is None
+    transport.close()
+
+
+async def test_what_comes_while_nobody_waits_stays_with_the_system_and_lets_the_loop_rest(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    on_readable = WatchedSocketTransport._on_readable
+
+    def count(transport: WatchedSocketTransport) -> None:
+        nonlocal calls
+        calls += 1
+        on_readable(transport)
+
+    monkeypatch.setattr(WatchedSocketTransport, "_on_readable", count)
+    transport = socket_transport(pair[0])
+    pair[1].send(b"hi")
+    for _ in range(50):
+        await anyio.lowlevel.checkpoint()
+    assert calls <= 1
+    await look(transport, b"hi")
+    for _ in range(50):
+        await anyio.lowlevel.checkpoint()
+    pair[1].send(b"again")
+    await look(transport, b"again")
+    transport.close()
+
+
+async def test_a_socket_that_is_woken_while_something_comes(
+    pair: tuple[socket.socket, socket.socket],
+    transport_of: Callable[[socket.socket], SocketTransport],
+) -> None:
+    transport = transport_of(pair[0])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look, transport, b"hi")
+        await anyio.wait_all_tasks_blocked()
+        pair[1].send(b"hi")
+        for _ in range(2):
+            transport.wake()
+    transport.close()
+
+
+async def look(transport: SocketTransport, expected: bytes) -> None:
+    """Take what has come, or comes."""
+    while (data := transport.try_receive()) is None:
+        await transport.wait_readable()
+    assert data == expected
+
+
+async def test_a_loop_that_cannot_watch_sockets(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(WatchedSocketTransport, "_watch", refuse)
+    transport = socket_transport(pair[0])
+    assert type(transport) is SocketTransport
+    pair[1].send(b"hi")
+    await look(transport, b"hi")
+    transport.close()
 
 
 async def test_a_stream() -> None:
@@ -219,7 +335,7 @@ async def test_a_stream_that_has_failed_is_given_up(error: type[Exception]) -> N
 
 
 async def test_a_socket_as_a_stream(pair: tuple[socket.socket, socket.socket]) -> None:
-    ours, theirs = map(SocketStream, pair)
+    ours, theirs = map(SocketStream, map(socket_transport, pair))
     size, received = 3_000_000, 0
     async with anyio.create_task_group() as tasks:
 

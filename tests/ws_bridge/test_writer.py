@@ -3,7 +3,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from hubbub.ws_bridge.transport import SocketTransport
+from hubbub.ws_bridge.socket_transport import socket_transport
 from hubbub.ws_bridge.writer import Writer
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ async def test_what_is_corked_is_bounded() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)
-        transport = SocketTransport(ours)
+        transport = socket_transport(ours)
         writer = Writer(transport, Idle())
         for sent in (0, 0, 90_000, 90_000, 90_000, 180_000):
             writer.cork(bytes(30_000))

@@ -18,6 +18,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from hubbub._tasks import create_task_group
 from hubbub.client.proxy import connect_through
 from hubbub.ws_bridge.listeners import close_all
+from hubbub.ws_bridge.socket_transport import socket_transport
 from hubbub.ws_bridge.streams import SocketStream
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ async def dial(target: Target, *, proxy: str | None, local: LocalAddress | None)
         return await anyio.connect_unix(target.path)
     if proxy is not None:
         return await connect_through(proxy, target, local)
-    return SocketStream(await _connect_tcp(target.host, target.port, local))
+    return SocketStream(socket_transport(await _connect_tcp(target.host, target.port, local)))
 
 
 async def secure_stream(

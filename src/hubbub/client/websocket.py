@@ -22,8 +22,8 @@ from hubbub.wire.frames import Role
 from hubbub.wire.protocol import Protocol
 from hubbub.ws_bridge.caretaker import Caretaker
 from hubbub.ws_bridge.channels import create_client_send
+from hubbub.ws_bridge.stream_transport import StreamTransport
 from hubbub.ws_bridge.streams import SocketStream
-from hubbub.ws_bridge.transport import StreamTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence

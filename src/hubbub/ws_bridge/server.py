@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -23,8 +23,9 @@ from hubbub.ws_bridge.config import Config
 from hubbub.ws_bridge.lifespan import Lifespan
 from hubbub.ws_bridge.listeners import accept, close_all, open_sockets
 from hubbub.ws_bridge.server_connection import ServerConnection
+from hubbub.ws_bridge.socket_transport import socket_transport
+from hubbub.ws_bridge.stream_transport import StreamTransport
 from hubbub.ws_bridge.streams import SocketStream
-from hubbub.ws_bridge.transport import SocketTransport, StreamTransport
 
 if TYPE_CHECKING:
     import os
@@ -244,18 +245,16 @@ class _Server:
     async def _serve_socket(self, sock: socket.socket) -> None:
         state = self._lifespan.state
         try:
-            if self._config.ssl is None:
-                transport = SocketTransport(sock)
-                await _serve_transport(self._app, transport, self._caretaker, state)
-            else:
-                stream = await self._wrap_tls(SocketStream(sock))
-                await _serve_stream(self._app, stream, self._caretaker, state)
+            with closing(sock), closing(socket_transport(sock)) as transport:
+                if self._config.ssl is None:
+                    await _serve_transport(self._app, transport, self._caretaker, state)
+                else:
+                    stream = await self._wrap_tls(SocketStream(transport))
+                    await _serve_stream(self._app, stream, self._caretaker, state)
         except OSError as error:
             _logger.debug("A peer was lost before it could be served: %s", error)
         except Exception:  # a fault of ours with one peer is no other one's
             _logger.exception("A connection failed")
-        finally:
-            sock.close()
 
     async def _wrap_tls(self, stream: SocketStream) -> TLSStream:
         try:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
-from hubbub.ws_bridge.transport import SocketTransport, send_some
+from hubbub.ws_bridge.transport import send_some
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
+
+    from hubbub.ws_bridge.socket_transport import SocketTransport
 
 __all__ = ("SocketStream",)
 
@@ -27,14 +28,8 @@ class SocketStream(ByteStream):
         transport: the same socket, for whoever goes on without the stream.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Take over a connected socket.
-
-        Raises:
-            OSError: if it is not connected, or not any more.
-        """
-        self._sock = sock
-        self.transport = SocketTransport(sock)
+    def __init__(self, transport: SocketTransport) -> None:
+        self.transport = transport
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive what comes next; always at most a chunk of the transport's."""
@@ -66,6 +61,6 @@ class SocketStream(ByteStream):
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """Who is at the two ends."""
         return {
-            SocketAttribute.remote_address: self._sock.getpeername,
-            SocketAttribute.local_address: self._sock.getsockname,
+            SocketAttribute.remote_address: self.transport.sock.getpeername,
+            SocketAttribute.local_address: self.transport.sock.getsockname,
         }
