@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import h11
 import pytest
 
@@ -10,7 +12,7 @@ from hubbub.wire.handshake import (
     UpgradeRequest,
     asks_for_websocket,
 )
-from hubbub.wire.headers import Extension
+from hubbub.wire.headers import Extension, group_fields
 from tests.wire.frame import octets
 
 FIELDS = {
@@ -35,7 +37,7 @@ def accepted(data: bytes) -> UpgradeRequest:
     return request
 
 
-def refused(data: bytes, **options: int) -> tuple[Refusal, bytes]:
+def refused(data: bytes, **options: Any) -> tuple[Refusal, bytes]:
     handshake = ServerHandshake(**options)
     refusal = handshake.receive_data(data)
     assert isinstance(refusal, Refusal)
@@ -329,7 +331,7 @@ def test_a_page_on_the_same_port() -> None:
     refusal = handshake.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
     assert isinstance(refusal, Refusal)
     assert handshake.request is not None
-    assert not asks_for_websocket(list(handshake.request.headers))
+    assert not asks_for_websocket(group_fields(list(handshake.request.headers)))
     data = handshake.http.next_event()
     assert isinstance(data, h11.Data)
     assert data.data == b"hi"

@@ -18,6 +18,7 @@ __all__ = (
     "Parameters",
     "accept_key",
     "field_values",
+    "group_fields",
     "parse_extensions",
     "parse_tokens",
 )
@@ -32,6 +33,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _token = re.compile(_TOKEN)
+_tokens = re.compile(rf"[ \t]*(?:{_TOKEN}[ \t]*)?(?:,[ \t]*(?:{_TOKEN}[ \t]*)?)*")
 # One name, with its value if it has one, and the delimiter after it.
 _item = re.compile(
     rf'[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?[ \t]*([;,]|\Z)'
@@ -59,20 +61,27 @@ def field_values(headers: Headers, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in headers if key == name]
 
 
+def group_fields(headers: Headers) -> dict[bytes, list[str]]:
+    """Collect the values of all fields, by name."""
+    fields: dict[bytes, list[str]] = {}
+    for name, value in headers:
+        fields.setdefault(name, []).append(value.decode("latin-1"))
+    return fields
+
+
 def parse_tokens(values: Iterable[str]) -> list[str]:
     """Parse a list of tokens, such as that of Sec-WebSocket-Protocol or Connection.
 
     Several fields are one list, and empty elements are none (RFC 9110 §5.6.1).
 
     Raises:
-        ValueError: if an element is not a token.
+        ValueError: if a value is not a list of tokens.
     """
-    tokens = [
-        token for value in values for part in value.split(",") if (token := part.strip(" \t"))
-    ]
-    for token in tokens:
-        if not _token.fullmatch(token):
-            raise ValueError(f"Expected a list of tokens, got {token!r}")
+    tokens: list[str] = []
+    for value in values:
+        if not _tokens.fullmatch(value):
+            raise ValueError(f"Expected a list of tokens, got {value!r}")
+        tokens += _token.findall(value)
     return tokens
 
 

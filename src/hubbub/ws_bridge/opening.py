@@ -7,7 +7,6 @@ connection, and dropped once the answer is out.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hubbub.wire.deflate import negotiate
@@ -36,7 +35,9 @@ class Opening:
     def __init__(self, config: Config) -> None:
         self.responding = False
         self._config = config
-        self._handshake = ServerHandshake(max_size=config.max_handshake_size)
+        self._handshake = ServerHandshake(
+            max_size=config.max_handshake_size, server=config.server_header
+        )
         self._request: UpgradeRequest | None = None  # once it is whole
         self._early = 0
 
@@ -99,7 +100,7 @@ class Opening:
             self.request,
             subprotocol=subprotocol,
             deflate=deflate,
-            headers=self._with_server(headers),
+            headers=headers,
         )
         protocol = Protocol(Role.SERVER, max_message_size=config.max_message_size, deflate=deflate)
         protocol.receive_data(self._handshake.trailing_data)
@@ -107,7 +108,7 @@ class Opening:
 
     def refuse(self, refusal: Refusal) -> bytes:
         """Build a whole response that refuses the request, or what came instead of one."""
-        return self._handshake.refuse(replace(refusal, headers=self._with_server(refusal.headers)))
+        return self._handshake.refuse(refusal)
 
     def start_response(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Build the head of the application's own response.
@@ -115,7 +116,7 @@ class Opening:
         Raises:
             ValueError: if a header may not stand in the response.
         """
-        head = self._handshake.start_response(status, self._with_server(headers))
+        head = self._handshake.start_response(status, headers)
         self.responding = True
         return head
 
@@ -126,9 +127,3 @@ class Opening:
             RuntimeError: if it is not of the length that the headers say.
         """
         return self._handshake.send_body(data, more=more)
-
-    def _with_server(self, headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
-        name = self._config.server_header
-        if name is None or any(key.lower() == b"server" for key, _ in headers):
-            return headers
-        return [*headers, (b"server", name.encode())]
