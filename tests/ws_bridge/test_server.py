@@ -426,16 +426,24 @@ def run_until(number: signal.Signals, backend: Any, **options: Any) -> tuple[Any
     return app.last, address
 
 
-def test_the_garbage_collector_leaves_alone_what_was_there_before_the_first_peer() -> None:
-    frozen: list[int] = []
+@pytest.mark.parametrize(("threshold", "rises"), [(700, True), (100_000, False)])
+def test_the_garbage_collector_leaves_alone_what_stays(threshold: int, rises: bool) -> None:
+    seen: list[tuple[int, int]] = []
 
     def announce(_: list[Any]) -> None:
-        frozen.append(gc.get_freeze_count())
+        seen.append((gc.get_freeze_count(), gc.get_threshold()[0]))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    run(Application(), port=0, announce=announce)
-    assert frozen[0] > 0
-    assert gc.get_freeze_count() == 0
+    before = gc.get_threshold()
+    gc.set_threshold(threshold)
+    try:
+        run(Application(), port=0, announce=announce)
+        assert (gc.get_freeze_count(), gc.get_threshold()[0]) == (0, threshold)
+    finally:
+        gc.set_threshold(*before)
+    [(frozen, rarely)] = seen
+    assert frozen > 0
+    assert (rarely > threshold) is rises
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
