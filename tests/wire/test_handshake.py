@@ -100,6 +100,13 @@ def test_valid_requests(data: bytes) -> None:
     assert accepted(data).target == b"/chat"
 
 
+def test_peers_share_the_names_that_all_of_them_send() -> None:
+    (host, _), *_ = accepted(head()).headers
+    (same, _), *_ = accepted(head(line="GET /other HTTP/1.1")).headers
+    assert host == b"host"
+    assert same is host
+
+
 def test_the_target_is_kept_as_it_came() -> None:
     assert accepted(head(line="GET /a%20b/?q=%31&&r HTTP/1.1")).target == b"/a%20b/?q=%31&&r"
 

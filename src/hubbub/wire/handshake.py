@@ -62,6 +62,18 @@ _RESERVED = frozenset(
 
 _STATUSES = frozenset(HTTPStatus)
 
+# One object for all peers that send it: of a browser's names, half a kilobyte would stay for as
+# long as the connection.
+_NAMES: Final = {
+    name: name
+    for name in (
+        b"accept accept-encoding accept-language authorization cache-control connection cookie host"
+        b" origin pragma sec-fetch-dest sec-fetch-mode sec-fetch-site sec-websocket-extensions"
+        b" sec-websocket-key sec-websocket-protocol sec-websocket-version upgrade user-agent"
+        b" x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip"
+    ).split()
+}
+
 _host = re.compile(r"[A-Za-z0-9\-._~%!$&'()*+;=:\[\]]*")  # uri-host [":" port] (RFC 9110 §7.2)
 # origin-form or absolute-form, without a fragment (RFC 9112 §3.2, RFC 6455 §3)
 _target = re.compile(rb"(?:(?:https?|wss?)://[^/?#]+)?(/[^#]*)", re.IGNORECASE)
@@ -272,7 +284,7 @@ def _refuse_malformed(error: h11.RemoteProtocolError) -> Refusal:
 
 def _check_request(request: h11.Request) -> UpgradeRequest | Refusal:
     """Judge a request whose HTTP h11 found valid: among others it has one Host (RFC 9112 §3.2)."""
-    headers = list(request.headers)
+    headers = [(_NAMES.get(name, name), value) for name, value in request.headers]
     fields = group_fields(headers)
     if not asks_for_websocket(fields):
         return Refusal(
