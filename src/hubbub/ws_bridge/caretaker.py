@@ -70,11 +70,13 @@ class Caretaker:
         self._dirty.append(writer)
         self._wakeup.set()
 
-    def admit(self, connection: Connection) -> None:
-        """Look after a connection from now on."""
-        self._watches[connection] = _Watch(connection, anyio.current_time())
+    def admit(self, connection: Connection) -> float:
+        """Look after a connection from now on; return when that is, by the loop's clock."""
+        now = anyio.current_time()
+        self._watches[connection] = _Watch(connection, now)
         if self._farewell is not None:  # TLS took it so long
             connection.shut_down(*self._farewell)
+        return now
 
     def forget(self, connection: Connection) -> None:
         """Look after it no longer."""

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from hubbub.close_codes import ABNORMAL, check_close
 
@@ -84,7 +84,7 @@ def create_ws_receive(events: Events) -> Receive:
     async def receive() -> Message:
         nonlocal connected, last
         if not connected:
-            await checkpoint()
+            await checkpoint_if_cancelled()  # the task has only just begun: nobody else has waited
             connected = True
             return {"type": "websocket.connect"}
         if last is not None:

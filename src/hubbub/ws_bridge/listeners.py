@@ -109,12 +109,13 @@ async def accept(listener: socket.socket, take: Callable[[socket.socket], None])
         take: called with each peer's socket, which is its own from then on.
     """
     listener.setblocking(False)
+    tcp = listener.family != socket.AF_UNIX  # once: each look at it makes an enum
     while True:
         await anyio.wait_readable(listener)
         try:
             for _ in range(_ACCEPTS_PER_WAIT):
                 sock, _address = listener.accept()
-                if sock.family != socket.AF_UNIX:
+                if tcp:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 take(sock)
         except BlockingIOError:

@@ -289,8 +289,7 @@ async def _serve_transport(
     limit = caretaker.config.max_connections
     full = limit is not None and len(caretaker) >= limit
     connection = ServerConnection(app, transport, caretaker.config, caretaker)
-    caretaker.admit(connection)
-    began = anyio.current_time()
+    began = caretaker.admit(connection)
     try:
         await connection.run(state, full=full)
     finally:
