@@ -135,13 +135,13 @@ async def turns_of_others(function: Callable[[], Awaitable[object]]) -> int:
     return turns
 
 
-@pytest.mark.parametrize(
-    "flood",
-    [
-        pytest.param(frame(0x8A) * FLOOD, id="control frames"),
-        pytest.param(frame(0x01) + frame(0x00, b"x") * FLOOD + frame(0x80), id="fragments"),
-    ],
-)
+FLOODS = [
+    pytest.param(frame(0x8A) * FLOOD, id="control frames"),
+    pytest.param(frame(0x01) + frame(0x00, b"x") * FLOOD + frame(0x80), id="fragments"),
+]
+
+
+@pytest.mark.parametrize("flood", FLOODS)
 async def test_others_have_their_turns_while_many_small_frames_come(flood: bytes) -> None:
     async with linked("memory", Application()) as client:
         await client.open()
@@ -154,14 +154,17 @@ async def test_others_have_their_turns_while_many_small_frames_come(flood: bytes
         assert await turns_of_others(exchange) > FLOOD / 200
 
 
-async def test_others_have_their_turns_while_what_comes_after_the_end_is_thrown_away() -> None:
+@pytest.mark.parametrize("flood", [*FLOODS, pytest.param(frame(0x81) * FLOOD, id="messages")])
+async def test_others_have_their_turns_while_what_comes_after_the_end_is_thrown_away(
+    flood: bytes,
+) -> None:
     async def leave(_receive: Receive, _send: Send) -> None:
         pass
 
     async with linked("memory", Application(leave)) as client:
         await client.open()
         assert await client.closed() == (1000, "")
-        talk_on = partial(client.exchange, frame(0x81) * FLOOD + frame(0x88))
+        talk_on = partial(client.exchange, flood + frame(0x88))
         assert await turns_of_others(talk_on) > FLOOD / 200
 
 

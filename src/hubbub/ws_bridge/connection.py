@@ -309,6 +309,8 @@ class Connection:
                 return
             if type(event) is Close:
                 self.writer.finish(self._finish)
+            elif type(event) is Pause:
+                break
         self._paused = True
 
     # -- What caretaker does about it ----------------------------------------------------
