@@ -132,8 +132,9 @@ class App:
                     raise
                 _logger.exception("The handler of %s failed", ws.path)
         finally:
-            with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-                await _finish(ws, status, code)
+            if ws.connection_state is not WebSocketState.DISCONNECTED:
+                with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+                    await _finish(ws, status, code)
 
     async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()

@@ -400,18 +400,19 @@ class WebSocket:
                     tasks.cancel_scope.cancel()
 
     async def _leave(self, error: BaseException | None) -> None:
-        code = 1000
-        if error is not None:
-            code = 1001 if isinstance(error, anyio.get_cancelled_exc_class()) else 1011
+        if self._connection_state is _CONNECTED:
+            code = 1000
+            if error is not None:
+                code = 1001 if isinstance(error, anyio.get_cancelled_exc_class()) else 1011
+            end = self.close(code)
+        elif self._closing is not None:
+            # Whoever closed first may still be at it, and what is not sent when the application
+            # returns the server drops.
+            end = self._closing.wait()
+        else:
+            return  # the peer has left: a cancel scope would be a fifth of all that is left to do
         with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-            await self._close_or_wait(code)
-
-    async def _close_or_wait(self, code: int) -> None:
-        await self.close(code)
-        # Whoever closed first may still be at it, and what is not sent when the application
-        # returns the server drops.
-        if self._closing is not None:
-            await self._closing.wait()
+            await end
 
     # -- Receiving ----------------------------------------------------------------------
 
