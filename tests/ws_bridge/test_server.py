@@ -357,6 +357,37 @@ async def test_a_fault_of_ours_is_no_other_connections(
     assert "A connection failed" in caplog.text
 
 
+async def test_an_application_that_is_cancelled_by_itself_harms_no_other_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On asyncio it need only await a task that was cancelled; trio has nothing like it."""
+
+    async def fail_or_echo(receive: Receive, send: Send) -> None:
+        while (event := await receive())["type"] == "websocket.receive":
+            if event["text"] == "fail":
+                raise anyio.get_cancelled_exc_class()
+            await send({**event, "type": "websocket.send"})
+
+    async with served(Application(fail_or_echo)) as (host, port):
+        async with (
+            await anyio.connect_tcp(host, port) as stream,
+            await anyio.connect_tcp(host, port) as other,
+        ):
+            client, failing = Client(stream), Client(other)
+            await client.open()
+            await failing.open()
+            await failing.say("fail")
+            assert (await failing.closed())[0] in (1001, 1011)
+            await client.say("still here")
+            assert await client.hear() == "still here"
+        async with await anyio.connect_tcp(host, port) as stream:
+            client = Client(stream)
+            await client.open()
+            await client.say("served, too")
+            assert await client.hear() == "served, too"
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+
+
 PROGRAM = """
 import anyio, logging, sys
 from hubbub.ws_bridge import Config, run

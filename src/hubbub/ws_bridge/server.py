@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import signal
 from contextlib import ExitStack, closing, suppress
 from functools import partial
@@ -260,6 +261,12 @@ class _Server:
             _logger.debug("A peer was lost before it could be served: %s", error)
         except Exception:  # a fault of ours with one peer is no other one's
             _logger.exception("A connection failed")
+        except anyio.get_cancelled_exc_class():
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            # Nobody cancelled this task: on asyncio, its application awaited something else that
+            # was cancelled. Let out of here, that would cancel all other connections.
+            _logger.exception("A connection ended by a cancellation of its application's own")
 
     async def _wrap_tls(self, stream: SocketStream) -> TLSStream:
         try:
