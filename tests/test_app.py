@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -327,3 +327,16 @@ class TestLifespan:
             {"type": "lifespan.shutdown.failed", "message": "OSError: the database is gone"}
         ]
         assert len(caplog.records) == 1
+
+    async def test_a_cancellation_of_its_own_is_a_failure(self) -> None:
+        """On asyncio it need only await a task that was cancelled; trio has nothing like it."""
+
+        @asynccontextmanager
+        async def lifespan() -> AsyncGenerator[None]:
+            raise anyio.get_cancelled_exc_class()
+            yield
+
+        server = Server(App({}, lifespan=lifespan))
+        with suppress(anyio.get_cancelled_exc_class()):
+            await server.run()
+        assert [message["type"] for message in server.sent] == ["lifespan.startup.failed"]

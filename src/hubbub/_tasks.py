@@ -1,10 +1,11 @@
-"""The task group that gives back the one exception there was.
+"""The task group that gives back the one exception there was, and who is cancelled in it.
 
 Every task group of the package is made here; nothing else lives here.
 """
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-__all__ = ("create_task_group",)
+__all__ = ("create_task_group", "is_cancelled")
 
 
 @asynccontextmanager
@@ -41,3 +42,12 @@ async def create_task_group() -> AsyncIterator[TaskGroup]:
         return
     # Raised outside of the handler, so that it keeps the context it had.
     raise single
+
+
+def is_cancelled() -> bool:
+    """Tell whether a scope that this task is in was cancelled.
+
+    If none was, a cancellation that it meets is of something else: on asyncio, of a task that was
+    awaited. Let out of a task of ours, it would cancel the whole group.
+    """
+    return anyio.current_effective_deadline() == -math.inf

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
+from hubbub._tasks import is_cancelled
 from hubbub.datastructures import route_path_from_scope
 from hubbub.exceptions import WebSocketDisconnect, is_disconnect
 from hubbub.origins import SAME_HOST, OriginCheck
@@ -145,10 +146,12 @@ class App:
                 await send({"type": "lifespan.startup.complete"})
                 phase = "shutdown"
                 await receive()
-        except Exception as error:
+        except (Exception, anyio.get_cancelled_exc_class()) as error:
+            if is_cancelled():
+                raise
             message = f"{type(error).__name__}: {error}"
             await send({"type": f"lifespan.{phase}.failed", "message": message})
-            if _raises_errors(scope):
+            if _raises_errors(scope) or not isinstance(error, Exception):
                 raise
             _logger.exception("The lifespan failed at %s", phase)
         else:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
+from hubbub._tasks import is_cancelled
+
 if TYPE_CHECKING:
     from hubbub.types import ASGIApp, Message, Scope
 
@@ -50,15 +52,22 @@ class Lifespan:
         try:
             await self._app(scope, self._receive, self._send)
         except Exception as error:  # the border to the application
-            if self._started or self._failure is not None:
-                _logger.exception("The application's lifespan failed")
-            else:
-                _logger.info("The application has no lifespan: %r", error)
+            self._note(error)
+        except anyio.get_cancelled_exc_class() as error:
+            if is_cancelled():
+                raise
+            self._note(error)
         finally:
             self._over = True
             if not self._started:
                 self.state = None
             self._answered.set()
+
+    def _note(self, error: BaseException) -> None:
+        if self._started or self._failure is not None:
+            _logger.error("The application's lifespan failed", exc_info=error)
+        else:
+            _logger.info("The application has no lifespan: %r", error)
 
     async def start(self) -> None:
         """Wait until the application has started, or shown that it has no lifespan.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import signal
 from contextlib import ExitStack, closing, suppress
 from functools import partial
@@ -17,7 +16,7 @@ import anyio
 from anyio import TASK_STATUS_IGNORED
 from anyio.streams.tls import TLSStream
 
-from hubbub._tasks import create_task_group
+from hubbub._tasks import create_task_group, is_cancelled
 from hubbub.ws_bridge.access import log_access
 from hubbub.ws_bridge.caretaker import Caretaker
 from hubbub.ws_bridge.config import Config
@@ -262,10 +261,8 @@ class _Server:
         except Exception:  # a fault of ours with one peer is no other one's
             _logger.exception("A connection failed")
         except anyio.get_cancelled_exc_class():
-            if anyio.current_effective_deadline() == -math.inf:
+            if is_cancelled():
                 raise
-            # Nobody cancelled this task: on asyncio, its application awaited something else that
-            # was cancelled. Let out of here, that would cancel all other connections.
             _logger.exception("A connection ended by a cancellation of its application's own")
 
     async def _wrap_tls(self, stream: SocketStream) -> TLSStream:
