@@ -327,9 +327,9 @@ async def test_a_shutdown_has_a_deadline(mode: str) -> None:
 async def test_a_connection_that_is_cancelled_says_so() -> None:
     sock, other = socket.socketpair()
     app = Application()
+    client = Client(SocketStream(socket_transport(other)))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(serve_connection, app, SocketStream(socket_transport(sock)))
-        client = Client(SocketStream(socket_transport(other)))
         await client.open()
         tasks.cancel_scope.cancel()
     assert isinstance(app.errors[0], anyio.get_cancelled_exc_class())

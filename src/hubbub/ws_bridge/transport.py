@@ -48,7 +48,7 @@ class Transport(Protocol):
         """Let ``wait_readable`` return, although nothing has come."""
         ...
 
-    def try_send(self, data: bytes | memoryview) -> int:
+    def try_send(self, data: bytes | memoryview, /) -> int:
         """Send what can be sent now; return how much of it, as a non-blocking socket does.
 
         Raises:
