@@ -10,6 +10,7 @@ import socket
 import time
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,15 +88,21 @@ def test_the_first_line_says_where_it_is(demo: Demo) -> None:
 
 
 def test_ctrl_c_sends_everybody_away_to_come_back(demo: Demo) -> None:
-    with websockets.sync.client.connect(demo.websocket_url("ann"), proxy=None) as ws:
-        assert json.loads(ws.recv(_PATIENCE))["type"] == "chat.welcome"
+    with ExitStack() as stack:  # as many connections as a page has
+        sockets = [
+            stack.enter_context(websockets.sync.client.connect(url, proxy=None))
+            for url in (demo.websocket_url("ann"), f"ws://127.0.0.1:{demo.port}/ws/outboxes")
+        ]
+        for ws, kind in zip(sockets, ("chat.welcome", "outboxes"), strict=True):
+            assert json.loads(ws.recv(_PATIENCE))["type"] == kind
         start = time.monotonic()
         demo.interrupt()
-        with pytest.raises(ConnectionClosed) as end:
-            while True:
-                ws.recv(_PATIENCE)
-        assert end.value.rcvd is not None
-        assert end.value.rcvd.code == 1012
+        for ws in sockets:
+            with pytest.raises(ConnectionClosed) as end:
+                while True:
+                    ws.recv(_PATIENCE)
+            assert end.value.rcvd is not None
+            assert end.value.rcvd.code == 1012
         assert demo.wait() == 0
         assert time.monotonic() - start < 3
     assert len(demo.output.splitlines()) == 1

@@ -46,12 +46,12 @@ async def open_house(*nicks: str, **query: str) -> AsyncGenerator[tuple[Hub, Wat
     guests = []
     async with hub, anyio.create_task_group() as tasks:
         tasks.start_soon(call, app, watcher)
+        await eventually(lambda: watcher.heard)
         for nick in nicks:
             parameters = urlencode({"nick": nick, **query}).encode()
             guests.append(Peer(path="/chat", query_string=parameters))
             tasks.start_soon(call, app, guests[-1])
-            await eventually(lambda: len(hub.connections) == len(guests))
-        await eventually(lambda: watcher.heard)
+            await eventually(lambda: len(hub.connections) == 1 + len(guests))
         yield hub, watcher, guests
         await hub.aclose()
         watcher.leave()
@@ -89,7 +89,7 @@ async def test_who_is_disconnected_is_shown_so_for_a_while(
         bob.stop_reading()
         for _ in range(70):
             await hub.broadcast("lobby", "x")
-            await eventually(lambda: not hub.connections[0].statistics().waiting)
+            await eventually(lambda: not hub.rooms["lobby"].members[0].statistics().waiting)
         guest = {"nick": "bob", "policy": "disconnect"}
         await eventually(lambda: watcher.view["disconnected"] == [{**guest, "reason": ""}])
         assert [member["nick"] for member in watcher.view["members"]] == ["ann"]
@@ -110,3 +110,9 @@ async def test_a_watcher_that_does_not_read_harms_nobody() -> None:
             await hub.broadcast("lobby", str(number))
         await eventually(lambda: all(guest.heard[-1:] == ["99"] for guest in guests))
         watcher.read_on()
+
+
+async def test_who_watches_goes_with_the_hub_and_is_told() -> None:
+    async with open_house("ann") as (hub, watcher, [ann]):
+        await hub.aclose(1012)
+        await eventually(lambda: watcher.closed_with == ann.closed_with == (1012, ""))

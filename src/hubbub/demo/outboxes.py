@@ -1,7 +1,7 @@
 """Outboxes: what the demo shows of every member's outbox, a few times a second.
 
-It goes over a connection of its own, which is in no room: who watches does not change what is
-watched. No message of the chat lives here. Made by the demo's application.
+It goes over a connection of its own, which is in no room of the chat: who watches does not change
+what is watched. No message of the chat lives here. Made by the demo's application.
 
     outboxes -> peer:  outboxes {members, hidden, disconnected}
 
@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from hubbub.codecs import json
+from hubbub.demo.chat import Guest
+
 if TYPE_CHECKING:
     from hubbub.demo.chat import Chat
     from hubbub.hub import Hub
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Outboxes",)
 
+_WATCHERS = ""  # the room of those who watch: a name that nobody can choose
 _INTERVAL = 0.25  # seconds
 _MAX_MEMBERS = 30
 _REMEMBERED = 10.0  # seconds
@@ -40,13 +44,15 @@ class Outboxes:
 
     async def __call__(self, ws: WebSocket) -> None:
         """Tell a peer how things stand, until it leaves."""
-        async with ws:
+        # A member, so that the hub takes leave of it as of everybody. One message waits at most:
+        # of how things stood a while ago there is nothing to tell.
+        async with ws, self._hub.join(_WATCHERS, ws, capacity=1) as me:
             while True:
-                await ws.send_json({"type": "outboxes", "payload": self._look()})
+                await me.send(json.encode({"type": "outboxes", "payload": self._look()}))
                 await anyio.sleep(_INTERVAL)
 
     def _look(self) -> dict[str, Any]:
-        members = self._hub.connections
+        members = [each for each in self._hub.connections if isinstance(each.data, Guest)]
         ending = self._chat.guests.difference(member.data for member in members)
         since = anyio.current_time() - _REMEMBERED
         gone = [departure for departure in self._chat.departures if departure.at >= since]
