@@ -432,3 +432,38 @@ def test_a_phone_shows_one_column(open_page: Callable[..., Page], color_scheme: 
     assert box is not None
     assert box["y"] + box["height"] <= _PHONE["height"]
     expect_no_sideways_scrolling(guest)
+
+
+def test_who_reads_the_end_stays_there_and_nobody_else(open_page: Callable[..., Page]) -> None:
+    page, guest = open_page(viewport=_PHONE), open_page()
+    enter(page, "ann")
+    enter(guest, "bob")
+    expect_line(page, "bob joined.")
+    for number in range(12):
+        say(guest, f"Line {number}\nof many")
+    expect_line(page, "Line 11 of many")
+    expect_in_sight(page, "Line 11 of many")
+    page.set_viewport_size({"width": 390, "height": 422})  # as by a keyboard
+    expect_in_sight(page, "Line 11 of many")
+
+    log = page.get_by_role("log")
+    log.evaluate("log => log.scrollBy(0, -log.scrollHeight)")
+    expect_in_sight(page, "You joined lobby.")
+    say(guest, "News")
+    expect_line(page, "News")
+    expect_in_sight(page, "You joined lobby.")
+    say(page, "My own")
+    expect_in_sight(page, "My own")
+
+
+def expect_in_sight(page: Page, text: str) -> None:
+    """Wait until a line of the log can be seen whole."""
+    line = page.get_by_role("log").get_by_text(text, exact=True)
+    page.wait_for_function(
+        """line => {
+            const own = line.getBoundingClientRect();
+            const log = line.closest("[role=log]").getBoundingClientRect();
+            return log.top <= own.top && own.bottom <= log.bottom;
+        }""",
+        arg=line.element_handle(),
+    )

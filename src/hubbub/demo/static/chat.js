@@ -171,8 +171,10 @@ const receivers = {
   "chat.said"({ room: name, nick: who, text }) {
     const room = rooms.get(name);
     if (!room) return;
-    addLine(room, said(who, text), who === nick);
-    if (room !== current) {
+    addLine(room, said(who, text));
+    if (room === current) {
+      if (who === nick) scrollDown();
+    } else {
       room.unread += 1;
       showUnread();
     }
@@ -269,7 +271,7 @@ function said(who, text) {
 }
 
 function note(room, text) {
-  addLine(room, element("li", "note", text), false);
+  addLine(room, element("li", "note", text));
 }
 
 function countWave(room, who, number, of) {
@@ -277,7 +279,7 @@ function countWave(room, who, number, of) {
   if (!flood || number <= flood.last) {
     flood = { line: element("li", "note flood", ""), last: 0, got: 0 };
     room.floods.set(who, flood);
-    addLine(room, flood.line, false);
+    addLine(room, flood.line);
   }
   flood.got += 1;
   flood.last = number;
@@ -286,16 +288,13 @@ function countWave(room, who, number, of) {
     `${who} floods the room: ${flood.got} of ${of} messages came` + (missed ? `, ${missed} are missing.` : ".");
 }
 
-function addLine(room, line, always) {
-  const log = $("log");
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+function addLine(room, line) {
   room.lines.append(line);
   if (room.lines.childElementCount > MAX_LINES) room.lines.firstElementChild.remove();
-  if (room === current && (always || atEnd)) scrollDown();
 }
 
 function scrollDown() {
-  $("log").scrollTop = $("log").scrollHeight;
+  $("log").scrollTop = 0; // the end, because the log is a column in reverse
 }
 
 // The outboxes
@@ -366,9 +365,10 @@ function element(tag, className, text) {
 }
 
 function tint(target, who) {
-  let hue = 0;
-  for (const character of who) hue = (hue * 31 + character.codePointAt(0)) % 360;
-  target.style.setProperty("--hue", hue);
+  let hash = 0;
+  for (const character of who) hash = (hash * 31 + character.codePointAt(0)) % 2 ** 32;
+  // By the golden angle, so that names that are alike have colours that are not.
+  target.style.setProperty("--hue", (hash * 137.508) % 360);
 }
 
 function showStatus(state, text) {
