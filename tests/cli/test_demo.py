@@ -70,6 +70,11 @@ class TestDemo:
         assert "(trio; " in result.output
 
     @pytest.mark.usefixtures("handlers")
+    def test_listening_everywhere_it_names_an_address_to_go_to(self, port: int) -> None:
+        result, _ = run_demo(port, signal.SIGINT, "--host", "0.0.0.0")
+        assert f" http://localhost:{port} " in result.output
+
+    @pytest.mark.usefixtures("handlers")
     def test_without_signal_handlers_ctrl_c_ends_it_all_the_same(
         self, port: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:

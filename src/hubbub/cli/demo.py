@@ -5,6 +5,8 @@ The demo itself lives in ``hubbub.demo``. A command of ``cli``.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import typer
 
 from hubbub.cli.terminal import (
@@ -36,6 +38,8 @@ def demo(
         sock = serve.listen(host, port)
     except OSError as error:
         fail(f"Cannot listen on {join(host, port)}: {explain(error)}")
-    url = f"http://{join(host, sock.getsockname()[1])}"
+    address, port = sock.getsockname()[:2]
+    # Listening on all addresses is no address to go to, in some browsers.
+    url = f"http://{join('localhost' if ip_address(address).is_unspecified else host, port)}"
     line = f"hubbub demo: open {url} in your browser ({backend}; Ctrl-C stops it)"
     serve.run(sock, backend, lambda: typer.echo(line))
