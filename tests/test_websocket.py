@@ -194,6 +194,15 @@ class TestReject:
         ]
         assert ws.connection_state is DISCONNECTED
         assert (ws.close_code, ws.close_reason) == (1006, "")
+        assert peer.receives == 1  # some servers answer nobody whose connect was not taken
+
+    async def test_a_peer_that_left_is_a_disconnect(self, peer: Peer) -> None:
+        peer.forget_connect()
+        peer.leave(1006)
+        ws = peer.websocket()
+        with pytest.raises(WebSocketDisconnect):
+            await ws.reject()
+        assert peer.sent == []
 
     async def test_a_content_length_of_the_callers_own_stays(self, peer: Peer) -> None:
         await peer.websocket().reject(403, [("Content-Length", "0")])
@@ -469,6 +478,7 @@ class TestSend:
             ConnectionResetError("gone"),
             RuntimeError("Unexpected ASGI message 'websocket.send', after sending …"),
             RuntimeError("Attempt to send on a closed protocol"),
+            RuntimeError("ASGI flow error"),
             trio.BusyResourceError("another task is sending"),
         ],
     )
@@ -527,9 +537,16 @@ class TestSend:
         assert sorted(str(text) for text in peer.heard) == list("0123456789")
 
     async def test_one_that_waited_for_its_turn_sees_the_end(self, peer: Peer) -> None:
-        ws = await peer.accepted()
-        peer.stop_reading()
+        calls: list[Message] = []
         ends: list[int] = []
+
+        async def send_to_server(message: Message) -> None:
+            calls.append(message)
+            await peer.send(message)
+
+        ws = WebSocket(peer.scope, peer.receive, send_to_server)
+        await ws.accept()
+        peer.stop_reading()
 
         async def send() -> None:
             try:
@@ -544,6 +561,7 @@ class TestSend:
             peer.send_error = OSError("gone")
             peer.read_on()
         assert ends == [1006, 1006]
+        assert len(calls) == 2  # the accept and one of the two
 
     async def test_a_server_that_never_waits_does_not_starve_the_others(self, peer: Peer) -> None:
         async def send(message: Message) -> None:

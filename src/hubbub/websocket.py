@@ -651,7 +651,6 @@ class WebSocket:
         return self._send_directly(message) if self._direct else self._send_fairly(message)
 
     async def _send_fairly(self, message: Message) -> None:
-        self._require_connected("send")
         # Some servers never wait in a send. Without a checkpoint of our own, a handler that
         # only sends would starve the reader which tells it that the peer has gone.
         self._sends += 1
@@ -674,7 +673,7 @@ class WebSocket:
     async def _pass(self, message: Message) -> None:
         if self._sending:
             await self._wait_for_turn()
-        self._require_connected("send")  # it may have ended while we waited
+        self._require_connected("send")  # only now: it may have ended while we waited
         await self._transmit(message)
 
     async def _send_close(self, code: int, reason: str) -> None:
