@@ -9,6 +9,7 @@ from hubbub.datastructures import (
     State,
     client_from_scope,
     encode_headers,
+    join_repeated,
     query_params_from_scope,
     route_path_from_scope,
     state_from_scope,
@@ -113,6 +114,15 @@ class TestState:
     def test_it_is_made_where_there_was_none(self, scope: dict[str, Any]) -> None:
         state_from_scope(scope).user = "ada"
         assert scope == {"state": {"user": "ada"}}
+
+
+def test_headers_that_repeat_are_joined_but_cookies() -> None:
+    pairs = [(b"vary", b"a"), (b"set-cookie", b"c"), (b"vary", b"b"), (b"set-cookie", b"d")]
+    assert join_repeated(pairs) == [
+        (b"vary", b"a, b"),
+        (b"set-cookie", b"c"),
+        (b"set-cookie", b"d"),
+    ]
 
 
 class TestEncodeHeaders:

@@ -29,6 +29,7 @@ __all__ = (
     "client_from_scope",
     "encode_headers",
     "headers_from_scope",
+    "join_repeated",
     "query_params_from_scope",
     "route_path_from_scope",
     "state_from_scope",
@@ -191,6 +192,16 @@ def encode_headers(headers: HeadersLike) -> list[tuple[bytes, bytes]]:
     """
     pairs = CIMultiDict(headers).items()
     return [(_encode_name(name), _encode_value(name, value)) for name, value in pairs]
+
+
+def join_repeated(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Make one header of those that repeat (RFC 9110 §5.3), but of cookies (RFC 6265 §3)."""
+    joined: dict[bytes, bytes] = {}
+    cookies = [header for header in headers if header[0] == b"set-cookie"]
+    for name, value in headers:
+        if name != b"set-cookie":
+            joined[name] = joined[name] + b", " + value if name in joined else value
+    return [*joined.items(), *cookies]
 
 
 def _encode_name(name: str) -> bytes:

@@ -33,6 +33,7 @@ from hubbub.datastructures import (
     client_from_scope,
     encode_headers,
     headers_from_scope,
+    join_repeated,
     query_params_from_scope,
     state_from_scope,
     url_from_scope,
@@ -307,7 +308,7 @@ class WebSocket:
             raise RuntimeError(f"Cannot reject: connection in {self._connection_state.name} state")
         if not 300 <= status <= 599:
             raise ValueError(f"Expected a status of 300-599 to reject with, got {status}")
-        pairs = _join_repeated(encode_headers(headers or ()))
+        pairs = join_repeated(encode_headers(headers or ()))
         if not any(name == b"content-length" for name, _ in pairs):
             pairs.append((b"content-length", b"%d" % len(body)))
         await self._receive_connect()
@@ -809,16 +810,6 @@ def _means_gone(error: Exception) -> bool:
         or type(error).__name__ == "BusyResourceError"
         or str(error).startswith(_GONE)
     )
-
-
-def _join_repeated(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Make one header of those that repeat (RFC 9110 §5.3), but of cookies (RFC 6265 §3)."""
-    joined: dict[bytes, bytes] = {}
-    cookies = [header for header in headers if header[0] == b"set-cookie"]
-    for name, value in headers:
-        if name != b"set-cookie":
-            joined[name] = joined[name] + b", " + value if name in joined else value
-    return [*joined.items(), *cookies]
 
 
 def _require_tytx(method: str) -> None:
