@@ -298,6 +298,28 @@ class TestClose:
         await ws.close()
         assert peer.closed_with is None
 
+    async def test_it_waits_for_its_turn_behind_a_send(self, peer: Peer) -> None:
+        sending = 0
+
+        async def send(message: Message) -> None:
+            nonlocal sending
+            sending += 1
+            assert sending == 1  # servers garble what two tasks send at once
+            await peer.send(message)
+            sending -= 1
+
+        ws = WebSocket(peer.scope, peer.receive, send)
+        await ws.accept()
+        peer.stop_reading()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ws.send, "last words")
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(ws.close)
+            await anyio.wait_all_tasks_blocked()
+            peer.read_on()
+        assert peer.heard == ["last words"]
+        assert peer.closed_with == (1000, "")
+
     async def test_a_peer_that_was_faster_is_no_error(self, peer: Peer) -> None:
         ws = await peer.accepted()
         peer.send_error = OSError("gone")
