@@ -344,11 +344,21 @@ class TestClose:
         assert peer.closed_with == (4011, "sorry")
         assert ws.close_code == 1011
 
-    async def test_any_other_error_of_the_server_comes_out(self, peer: Peer) -> None:
-        ws = await peer.accepted()
-        peer.send_error = ValueError("the server has a bad day")
+    async def test_any_other_error_of_the_server_comes_out_at_once(self, peer: Peer) -> None:
+        calls = 0
+
+        async def send(message: Message) -> None:
+            nonlocal calls
+            calls += 1
+            if message["type"] == "websocket.close":
+                raise ValueError("the server has a bad day")
+            await peer.send(message)
+
+        ws = WebSocket(peer.scope, peer.receive, send)
+        await ws.accept()
         with pytest.raises(ValueError, match="bad day"):
             await ws.close()
+        assert calls == 2  # the accept and one close
 
 
 class TestReceive:
