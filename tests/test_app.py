@@ -85,14 +85,17 @@ class TestRouting:
             App({"echo": echo})
 
     @pytest.mark.parametrize(
-        ("path", "status", "upgrade"), [("/echo", 426, "websocket"), ("/other", 404, None)]
+        ("path", "status", "upgrade", "body"),
+        [("/echo", 426, "websocket", "Expected a WebSocket"), ("/other", 404, None, "Not Found")],
     )
-    async def test_plain_http(self, path: str, status: int, upgrade: str | None) -> None:
+    async def test_plain_http(self, path: str, status: int, upgrade: str | None, body: str) -> None:
         transport = ASGITransport(App({"/echo": echo}))
         async with AsyncClient(transport=transport, base_url="http://test") as client:
             response = await client.get(path)
         assert response.status_code == status
         assert response.headers.get("upgrade") == upgrade
+        assert response.headers["content-length"] == str(len(body))
+        assert response.text == body
 
     async def test_another_scope_is_an_error(self, peer: Peer) -> None:
         peer.scope["type"] = "smtp"
@@ -234,6 +237,15 @@ class TestHowAHandlerEnds:
             assert peer.closed_with == (1001, "")
         else:
             assert peer.sent[0]["status"] == 503
+
+    async def test_a_cancellation_goes_on_to_whoever_cancelled(self) -> None:
+        async def handler(ws: WebSocket) -> None:
+            await anyio.sleep_forever()
+
+        with anyio.move_on_after(0.01) as scope:
+            await call(App({"/": handler}), Peer())
+            pytest.fail("it was swallowed")
+        assert scope.cancelled_caught
 
     async def test_a_peer_that_does_not_read_does_not_hold_it_up(
         self, monkeypatch: pytest.MonkeyPatch

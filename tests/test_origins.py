@@ -56,6 +56,13 @@ async def test_who_is_no_browser_is_let_in() -> None:
     assert await status(App({"/": handler}, origins=[])) is None
 
 
+async def test_the_handler_never_sees_who_is_rejected() -> None:
+    async def handler(ws: WebSocket) -> None:
+        pytest.fail("it was called")
+
+    assert await status(App({"/": handler}), "https://evil.example") == 403
+
+
 async def test_two_origins_are_none() -> None:
     app = App({"/": handler})
     assert await status(app, "https://chat.example", "https://chat.example") == 403
