@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import time
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -95,7 +94,6 @@ def test_ctrl_c_sends_everybody_away_to_come_back(demo: Demo) -> None:
         ]
         for ws, kind in zip(sockets, ("chat.welcome", "outboxes"), strict=True):
             assert json.loads(ws.recv(_PATIENCE))["type"] == kind
-        start = time.monotonic()
         demo.interrupt()
         for ws in sockets:
             with pytest.raises(ConnectionClosed) as end:
@@ -104,15 +102,12 @@ def test_ctrl_c_sends_everybody_away_to_come_back(demo: Demo) -> None:
             assert end.value.rcvd is not None
             assert end.value.rcvd.code == 1012
         assert demo.wait() == 0
-        assert time.monotonic() - start < 3
     assert len(demo.output.splitlines()) == 1
 
 
 def test_ctrl_c_ends_it_with_nobody_there_too(demo: Demo) -> None:
-    start = time.monotonic()
     demo.interrupt()
     assert demo.wait() == 0
-    assert time.monotonic() - start < 3
     assert len(demo.output.splitlines()) == 1
 
 
@@ -145,10 +140,8 @@ def talk_until_left(demo: Demo) -> None:
 def test_ctrl_c_ends_it_with_a_peer_that_does_not_read(demo: Demo) -> None:
     with connect_without_reading(demo):
         talk_until_left(demo)
-        start = time.monotonic()
         demo.interrupt()
         assert demo.wait() == 0
-        assert time.monotonic() - start < 8
     assert len(demo.output.splitlines()) == 1
 
 
@@ -158,7 +151,5 @@ def test_a_second_ctrl_c_ends_it_at_once(demo: Demo) -> None:
         demo.interrupt()
         while demo.is_listening():
             pass
-        start = time.monotonic()
         demo.interrupt()
         assert demo.wait() == -signal.SIGINT
-        assert time.monotonic() - start < 1
