@@ -118,6 +118,12 @@ async def hang_up(client: Client) -> None:
     await client.stream.aclose()
 
 
+@pytest.fixture
+def frequent_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let our server look at its connections often: that is who reads while a handler does not."""
+    monkeypatch.setattr("hubbub.ws_bridge.caretaker._MAX_PERIOD", 0.05)
+
+
 @with_each_library
 class TestEachLibrary:
     async def test_text_binary_and_the_order(self, library: Library) -> None:
@@ -146,6 +152,7 @@ class TestEachLibrary:
             assert await other.hear() == "hi"
             assert house.hub.statistics().disconnected == 0
 
+    @pytest.mark.usefixtures("frequent_sweeps")
     @pytest.mark.parametrize("leave", ["closes", "vanishes"])
     async def test_a_send_finds_that_the_peer_has_gone(self, library: Library, leave: str) -> None:
         sends: list[WebSocketDisconnect] = []
@@ -283,6 +290,7 @@ class TestEachLibrary:
             await eventually(lambda: not house.hub.connections)
             left.set()
 
+    @pytest.mark.usefixtures("frequent_sweeps")
     async def test_a_handler_closes_by_itself(self, library: Library) -> None:
         async def handle(connection: Any) -> None:
             async with hub.join("r", connection) as member:

@@ -186,6 +186,7 @@ async def test_the_close_of_a_busy_application_is_answered(link: str) -> None:
 async def test_what_is_read_ahead_is_bounded(link: str) -> None:
     go_on = anyio.Event()
     count = 50
+    message = frame(0x82, b"x" * 400_000, key=bytes(4))
 
     async def busy(receive: Receive, send: Send) -> None:
         await go_on.wait()
@@ -199,7 +200,7 @@ async def test_what_is_read_ahead_is_bounded(link: str) -> None:
 
             async def say() -> None:
                 for _ in range(count):
-                    await client.stream.send(frame(0x82, b"x" * 400_000, key=bytes(4)))
+                    await client.stream.send(message)
 
             tasks.start_soon(say)
             await anyio.sleep(SHORT * 3)

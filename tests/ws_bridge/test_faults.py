@@ -186,12 +186,13 @@ async def test_14_what_waits_for_the_application_is_bounded() -> None:
     async def sleep(_receive: Receive, _send: Send) -> None:
         await anyio.sleep_forever()
 
+    message = frame(0x82, bytes(100_000), key=bytes(4))
     async with linked("socket", Application(sleep), max_queue=2, grace_timeout=SHORT) as client:
         await client.open()
         sent = 0
         with anyio.move_on_after(0.5):
             while True:
-                await client.stream.send(frame(0x82, bytes(100_000), key=bytes(4)))
+                await client.stream.send(message)
                 sent += 1
     assert sent < 200  # the kernel's buffers, and ours
 
@@ -199,11 +200,9 @@ async def test_14_what_waits_for_the_application_is_bounded() -> None:
 async def test_15_pongs_and_messages_do_not_mix() -> None:
     async with linked("socket", Application()) as client:
         await client.open()
-        large = "m" * 200_000
+        both = frame(0x81, b"m" * 200_000, key=bytes(4)) + frame(0x89, b"ping")
         for _ in range(10):
-            await client.stream.send(
-                frame(0x81, large.encode(), key=bytes(4)) + frame(0x89, b"ping")
-            )
+            await client.stream.send(both)
             heard: list[Any] = []
             while len(heard) < 2:
                 event = await client.next()
