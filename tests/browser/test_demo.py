@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.demo.process import Demo
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ _PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture(params=["trio", "asyncio"])
 def demo(request: pytest.FixtureRequest) -> Iterator[Demo]:
-    with Demo(request.param) as demo:
+    with Demo(request.param, free_port()) as demo:  # which is to come back there
         yield demo
 
 

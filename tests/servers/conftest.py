@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import random
 import secrets
 import signal
 import socket
@@ -32,6 +31,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from hubbub.testing import PROFILES, Profile
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +53,8 @@ class Server:
     """Modules that it needs beside its own."""
     survives_crossing_closes: bool = True
     """Both sides may close at the same time."""
+    close_waits: bool = False
+    """Sending a close takes until the peer has answered it."""
 
 
 HYPERCORN = "hypercorn --bind 127.0.0.1:{port} --worker-class"
@@ -97,6 +99,7 @@ SERVERS = [
         f"{UVICORN} websockets --loop asyncio tests.servers.probe:application",
         PROFILES["uvicorn-legacy"],
         requires=("websockets",),
+        close_waits=True,
     ),
     Server(
         "granian",
@@ -176,7 +179,6 @@ JOINED = [
 ]
 
 PATIENCE = 10.0  # seconds for anything that has to happen
-_PORTS = range(20_000, 32_768)  # below the ports that the system hands out by itself
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -350,7 +352,7 @@ class RawPeer:
 
 @contextmanager
 def run_server(facts: Server, directory: Path) -> Iterator[RunningServer]:
-    port = _find_free_port()
+    port = free_port()
     log = directory / f"{facts.name}.log"
     argv = [sys.executable, "-m", *facts.argv.format(port=port).split()]
     search_path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
@@ -372,17 +374,6 @@ def run_server(facts: Server, directory: Path) -> Iterator[RunningServer]:
             with suppress(ProcessLookupError):  # nothing of it is left
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _find_free_port() -> int:
-    for port in random.sample(_PORTS, 100):
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
-    raise RuntimeError("no free port")
 
 
 @pytest.fixture(scope="session")

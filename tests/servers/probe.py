@@ -503,9 +503,11 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await show_event_keys(scope, receive, send)
     elif scope["type"] == "websocket" and path in raw.ROUTES:
         report: Report = {}
+        key = scope["query_string"].decode().removeprefix("key=")
+        BOARD.put(f"{key} so far", report)
         try:
             await raw.serve(scope, receive, send, report)
         finally:
-            BOARD.put(scope["query_string"].decode().removeprefix("key="), report)
+            BOARD.put(key, report)
     else:
         await APP(scope, receive, send)
