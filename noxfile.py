@@ -15,12 +15,13 @@ from typing import NoReturn
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "virtualenv"  # with a pip that is quicker than the Python's
 nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())
 HERMETIC = "not servers and not interop and not browser"
+MEASURED = "3.13"  # one is enough: no line is there for some of them only
 IN_CI = os.environ.get("CI") == "true"
 
 # pyenv's `python3.12` runs what PYENV_VERSION names: let it name all that there is.
@@ -35,6 +36,12 @@ if shutil.which("pyenv"):
 def install(session: nox.Session, *groups: str, extras: str = "") -> None:
     requirements = nox.project.dependency_groups(PROJECT, *groups)
     session.install("-e", f".{extras}", *requirements)
+
+
+def run_tests(session: nox.Session, marks: str, *command: str, workers: int = 4) -> None:
+    """Several at a time, more than there are cores: half of a test's time it waits."""
+    side_by_side = (f"--numprocesses={workers}", "--dist=worksteal")
+    session.run(*command, "pytest", *side_by_side, "-m", marks, *session.posargs)
 
 
 def lacks(session: nox.Session, what: str) -> NoReturn:
@@ -53,23 +60,21 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types by two checkers, which find different things."""
-    install(
-        session, "types", "tests", "servers", "interop", "browser", "benchmarks", extras="[demo]"
-    )
+    install(session, "dev", extras="[demo]")
     session.run("mypy")
     session.run("basedpyright")
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The suite on every backend; from 3.12 on, to the last branch."""
+    """The suite on every backend; on one Python, to the last branch."""
     install(session, "tests", extras="[demo]")
-    if session.python == "3.11":  # which loses track of the lines after a caught cancellation
-        session.run("pytest", "-m", HERMETIC, *session.posargs)
+    if session.python != MEASURED:
+        run_tests(session, HERMETIC)
         return
-    session.env["COVERAGE_FILE"] = f"{session.create_tmp()}/.coverage"
+    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp(), ".coverage").resolve())
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-m", HERMETIC, *session.posargs)
+    run_tests(session, HERMETIC, "coverage", "run", "-m")
     session.run("coverage", "combine")
     session.run("coverage", "report")
 
@@ -80,14 +85,14 @@ def lowest(session: nox.Session) -> None:
     install(session, "tests", extras="[demo]")
     pins = [requirement.replace(">=", "==") for requirement in PROJECT["project"]["dependencies"]]
     session.install(*pins)
-    session.run("pytest", "-m", HERMETIC, *session.posargs)
+    run_tests(session, HERMETIC)
 
 
 @nox.session
 def servers(session: nox.Session) -> None:
     """The wrapper and the rooms on real ASGI servers."""
     install(session, "tests", "servers", extras="[demo]")
-    session.run("pytest", "-m", "servers", *session.posargs)
+    run_tests(session, "servers")
 
 
 @nox.session
@@ -98,7 +103,7 @@ def interop(session: nox.Session) -> None:
         modules = session.create_tmp()
         session.run("npm", "install", "--silent", "--prefix", modules, "ws@8", external=True)
         session.env["NODE_PATH"] = str(Path(modules, "node_modules").resolve())
-    session.run("pytest", "-m", "interop", *session.posargs)
+    run_tests(session, "interop", workers=0)  # some tests share what npm installs for them
 
 
 @nox.session
@@ -107,7 +112,7 @@ def browser(session: nox.Session) -> None:
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         lacks(session, "Chromium")
     install(session, "tests", "browser", extras="[demo]")
-    session.run("pytest", "-m", "browser", *session.posargs)
+    run_tests(session, "browser", workers=2)  # each with a Chromium, which has processes enough
 
 
 @nox.session
