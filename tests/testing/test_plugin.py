@@ -141,6 +141,15 @@ def test_each_async_test_runs_on_the_loops_that_a_project_names(pytester: pytest
     assert "peer  sends text 'ping'" in str(result.stdout)  # the transcript
 
 
+@pytest.mark.timeout(300)
+def test_in_the_workers_of_xdist(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(ASYNC_TEST)
+    options = ("-n2", "-o", "hubbub_leaks=true", "-o", "hubbub_loops=asyncio trio")
+    result = pytester.runpytest_subprocess(*PLUGIN, *options)
+    result.assert_outcomes(passed=4, failed=2)
+    assert "peer  sends text 'ping'" in str(result.stdout)
+
+
 def test_a_loop_that_nobody_knows(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(ASYNC_TEST)
     result = pytester.runpytest(*PLUGIN, "-o", "hubbub_loops=curio")
