@@ -72,7 +72,7 @@ def tests(session: nox.Session) -> None:
     if session.python != MEASURED:
         run_tests(session, HERMETIC)
         return
-    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp(), ".coverage").resolve())
+    session.env["COVERAGE_FILE"] = str(Path(session.bin, "../.coverage").resolve())
     session.run("coverage", "erase")
     run_tests(session, HERMETIC, "coverage", "run", "-m")
     session.run("coverage", "combine")

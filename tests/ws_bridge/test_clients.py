@@ -65,8 +65,9 @@ async def test_trio_websocket() -> None:
         assert raised.value.reason.code == 1000
 
 
-async def test_two_thousand_peers_that_vanish() -> None:
+async def test_two_thousand_peers_that_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left of them: no file descriptor, no task, and nothing to be collected."""
+    monkeypatch.setattr("hubbub.ws_bridge.caretaker._MAX_PERIOD", 0.05)  # for many looks at them
     app = App({"/": echo})
 
     async def come_and_go(address: tuple[str, int], turn: int) -> None:

@@ -115,11 +115,15 @@ class Caretaker:
         period = min(shortest / _LOOKS_PER_TIMEOUT, _MAX_PERIOD)
         while True:
             await anyio.sleep(period)
-            now = anyio.current_time()
-            for number, watch in enumerate(tuple(self._watches.values()), 1):
-                watch.look(config, now)
-                if not number % _WATCHES_PER_CHECKPOINT:
-                    await checkpoint()
+            await self._look_at_all()
+
+    async def _look_at_all(self) -> None:
+        # A function of its own: none of its variables keeps a connection until the next look.
+        now = anyio.current_time()
+        for number, watch in enumerate(tuple(self._watches.values()), 1):
+            watch.look(self.config, now)
+            if not number % _WATCHES_PER_CHECKPOINT:
+                await checkpoint()
 
 
 class _Watch:
