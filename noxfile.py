@@ -101,7 +101,8 @@ def interop(session: nox.Session) -> None:
     install(session, "tests", "interop", extras="[demo]")
     if shutil.which("npm"):
         modules = session.create_tmp()
-        session.run("npm", "install", "--silent", "--prefix", modules, "ws@8", external=True)
+        npm = ("npm", "install", "--silent", "--prefer-offline", "--prefix", modules)
+        session.run(*npm, "ws@8", external=True)
         session.env["NODE_PATH"] = str(Path(modules, "node_modules").resolve())
     run_tests(session, "interop", workers=0)  # some tests share what npm installs for them
 

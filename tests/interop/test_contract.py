@@ -81,7 +81,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lacks("npm")
     folder = tmp_path_factory.mktemp("node")
     # In a directory of its own: without a prefix npm takes the next one above that has packages.
-    command = [npm, "install", "--silent", f"--prefix={folder}", *PACKAGES]
+    command = [npm, "install", "--silent", "--prefer-offline", f"--prefix={folder}", *PACKAGES]
     if subprocess.run(command, check=False).returncode:
         lacks("the registry of npm")
     return folder
