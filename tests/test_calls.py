@@ -229,7 +229,7 @@ class TestStreams:
 
     async def test_each_has_to_come_in_time(self) -> None:
         wire = Wire()
-        async with wire.calls.stream("ask", {}, timeout=0.01) as replies:
+        async with wire.calls.stream("ask", {}, timeout=0.2) as replies:
             wire.answer(reply(1))
             assert await anext(replies) == 1
             with pytest.raises(TimeoutError):

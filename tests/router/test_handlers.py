@@ -504,7 +504,7 @@ class TestStreams:
             finally:
                 cleaned_up.set()
 
-        async with connected(one(slow, timeout=0.01)) as client:
+        async with connected(one(slow, timeout=0.3)) as client:
             client.tell_router("do", id=7)
             assert await client.hear_codes(2) == ["do.reply", "timeout"]
         assert cleaned_up.is_set()
@@ -577,7 +577,7 @@ class TestMiddleware:
 
 class TestInclude:
     async def test_takes_over_what_is_there(self) -> None:
-        game, router = Router(timeout=0.01), one(plain)
+        game, router = Router(timeout=0.3), one(plain)
         order: list[str] = []
 
         @game.on("move")

@@ -469,7 +469,7 @@ class TestRequests:
 
         @router.on("greet")
         async def greet(ws: WebSocket) -> Any:
-            return await ws.request("name", {}, timeout=0.01)
+            return await ws.request("name", {}, timeout=0.5)  # ample to send it in
 
         async with connected(router) as client:
             client.tell_router("greet", id=1)
