@@ -1,7 +1,4 @@
-"""What is checked, and how: `nox` runs all that this machine can.
-
-A session that lacks something says what, and skips; under CI=true it fails.
-"""
+"""What is checked: `nox` runs all that this machine can. What it lacks it skips; in CI it fails."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import shutil
 import subprocess
 import tomllib
 from pathlib import Path
-from typing import NoReturn
 
 import nox
 
@@ -22,31 +18,22 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())
 HERMETIC = "not servers and not interop and not browser"
 MEASURED = "3.13"  # one is enough; 3.11 loses track of lines after a caught cancellation
-IN_CI = os.environ.get("CI") == "true"
+missing = nox.Session.error if os.environ.get("CI") == "true" else nox.Session.skip
 
 # pyenv's `python3.12` runs what PYENV_VERSION names: let it name all that there is.
 if shutil.which("pyenv"):
-    listed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True).stdout
-    series = [*PYTHONS, "2.7"]  # `python` is the first of them
-    found = {version.rpartition(".")[0]: version for version in listed.split()}
-    wanted = [found[name] for name in series if name in found]
-    os.environ["PYENV_VERSION"] = ":".join(filter(None, [os.environ.get("PYENV_VERSION"), *wanted]))
+    versions = subprocess.check_output(["pyenv", "versions", "--bare"], text=True)
+    os.environ["PYENV_VERSION"] = ":".join(reversed(versions.split()))
 
 
 def install(session: nox.Session, *groups: str, extras: str = "") -> None:
-    requirements = nox.project.dependency_groups(PROJECT, *groups)
-    session.install("-e", f".{extras}", *requirements)
+    session.install("-e", f".{extras}", *nox.project.dependency_groups(PROJECT, *groups))
 
 
 def run_tests(session: nox.Session, marks: str, *command: str, workers: int = 4) -> None:
     """Several at a time, more than there are cores: half of a test's time it waits."""
-    side_by_side = (f"--numprocesses={workers}", "--dist=worksteal")
-    session.run(*command, "pytest", *side_by_side, "-m", marks, *session.posargs)
-
-
-def lacks(session: nox.Session, what: str) -> NoReturn:
-    """Skip for want of something, or fail where nothing may be wanting."""
-    (session.error if IN_CI else session.skip)(f"{what} is not here")
+    pytest = (*command, "pytest", f"-n{workers}", "--dist=worksteal", "-m", marks)
+    session.run(*pytest, *session.posargs)
 
 
 @nox.session
@@ -83,8 +70,7 @@ def tests(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The suite with the oldest versions of what the core needs."""
     install(session, "tests", extras="[demo]")
-    pins = [requirement.replace(">=", "==") for requirement in PROJECT["project"]["dependencies"]]
-    session.install(*pins)
+    session.install(*[each.replace(">=", "==") for each in PROJECT["project"]["dependencies"]])
     run_tests(session, HERMETIC)
 
 
@@ -99,19 +85,14 @@ def servers(session: nox.Session) -> None:
 def interop(session: nox.Session) -> None:
     """The server with what others have made: clients, programs and frameworks."""
     install(session, "tests", "interop", extras="[demo]")
-    if shutil.which("npm"):
-        modules = session.create_tmp()
-        npm = ("npm", "install", "--silent", "--prefer-offline", "--prefix", modules)
-        session.run(*npm, "ws@8", external=True)
-        session.env["NODE_PATH"] = str(Path(modules, "node_modules").resolve())
-    run_tests(session, "interop", workers=0)  # some tests share what npm installs for them
+    run_tests(session, "interop", workers=0)  # they share what npm installs for them
 
 
 @nox.session
 def browser(session: nox.Session) -> None:
     """The demo in a real browser."""
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
-        lacks(session, "Chromium")
+        missing(session, "Chromium is not here")
     install(session, "tests", "browser", extras="[demo]")
     run_tests(session, "browser", workers=2)  # each with a Chromium, which has processes enough
 
@@ -119,15 +100,10 @@ def browser(session: nox.Session) -> None:
 @nox.session
 def autobahn(session: nox.Session) -> None:
     """The Autobahn testsuite against server and client: a sample, or with `-- --all` all of it."""
-    python = shutil.which("python2.7")
-    if python is None:
-        lacks(session, "Python 2.7")
-    suite = f"{session.create_tmp()}/suite"
-    pip = [python, "-W", "ignore", "-m", "pip", "install", "-qq", "--target", suite]
-    if not Path(suite).exists():
-        session.run(*pip, "autobahntestsuite==25.10.1", external=True)
+    if not shutil.which("python2.7"):
+        missing(session, "Python 2.7 is not here")
     install(session, extras="[cli,fast,trio]")
-    session.run("python", "-m", "tests.autobahn", python, suite, *session.posargs)
+    session.run("python", "-m", "tests.autobahn", session.create_tmp(), *session.posargs)
 
 
 @nox.session

@@ -1,9 +1,9 @@
 """The public Autobahn testsuite against server and client, as strictly as it can be, on every loop.
 
-    python -m tests.autobahn PYTHON SUITE [--all]
+    python -m tests.autobahn FOLDER [--all]
 
-PYTHON is a Python 2.7, SUITE the directory that it has autobahntestsuite in. The loops are tested
-side by side. What is not asked for by ``--all`` is most of compression: each of those cases sends
+FOLDER is where the suite is installed, for the Python 2.7 that it needs. The loops are tested side
+by side. What is not asked for by ``--all`` is most of compression: each of those cases sends
 a thousand messages.
 """
 
@@ -46,6 +46,7 @@ SAMPLE: Final = Selection(
     313,
     600,
 )
+_REQUIREMENT: Final = "autobahntestsuite==25.10.1"
 _GOOD: Final = {"OK", "INFORMATIONAL"}
 
 _WSTEST: Final = """
@@ -68,6 +69,15 @@ class Suite:
 
     python: str
     directory: Path
+
+    @classmethod
+    def install(cls, folder: Path) -> Suite:
+        """Install it, unless that was done before."""
+        suite = cls("python2.7", folder / "suite")
+        if not suite.directory.exists():
+            pip = [suite.python, "-W", "ignore", "-m", "pip", "install", "-qq"]
+            subprocess.run([*pip, "--target", suite.directory, _REQUIREMENT], check=True)
+        return suite
 
     def run(
         self,
@@ -155,11 +165,10 @@ def find_faults(found: Findings, expected: int) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.autobahn")
-    parser.add_argument("python")
-    parser.add_argument("suite", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--all", action="store_true")
     arguments = parser.parse_args()
-    suite = Suite(arguments.python, arguments.suite.resolve())
+    suite = Suite.install(arguments.folder.resolve())
     selection = ALL if arguments.all else SAMPLE
     failed = False
     with ThreadPoolExecutor(len(BACKENDS)) as threads:

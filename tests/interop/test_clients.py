@@ -45,24 +45,23 @@ async def run(*command: str) -> bytes:
 
 
 @pytest.fixture(params=["ws", "its own"])
-def node(request: pytest.FixtureRequest) -> list[str]:
+def script_host(request: pytest.FixtureRequest) -> list[str]:
     """How to run a script with one of the WebSockets that there are for Node."""
     node = shutil.which("node")
     if node is None:
         lacks("node")
     if request.param == "ws":
-        command = [node, "-e", "globalThis.WebSocket = require('ws');"]
-        if subprocess.run(command, capture_output=True).returncode:
-            lacks("Node's package ws")
-    else:
-        command = [node, "--experimental-websocket", "-e", "WebSocket;"]
-        if subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("this Node has no WebSocket of its own")
+        ws = request.getfixturevalue("node") / "node_modules" / "ws"
+        return [node, "-e", f"globalThis.WebSocket = require({json.dumps(str(ws))});"]
+    command = [node, "--experimental-websocket", "-e", "WebSocket;"]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("this Node has no WebSocket of its own")
     return command
 
 
-async def test_node(node: list[str], address: str, ends: list[End]) -> None:
-    *command, given = node
+@pytest.mark.timeout(300)  # the first one may have to install what Node needs
+async def test_node(script_host: list[str], address: str, ends: list[End]) -> None:
+    *command, given = script_host
     visit = f"({SCRIPT})('ws://{address}').then((it) => console.log(JSON.stringify(it)))"
     expect_visit(json.loads(await run(*command, given + visit)))
     await eventually(lambda: ends)

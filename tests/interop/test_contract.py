@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from hubbub import Router
 from hubbub.router.asyncapi import document
 from hubbub.router.contract import describe
 from hubbub.router.typescript import declarations
-from tests.interop.conftest import lacks
 from tests.router.messages import app, router
 
 if TYPE_CHECKING:
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
-PACKAGES = ("typescript@5.9.3", "@asyncapi/specs@6.11.1")
 ROUTERS = {path: each for path, each in app.routes.items() if isinstance(each, Router)}
 
 CLIENT = """
@@ -71,20 +68,6 @@ export function receive(message: ServerMessage): string {
   }
 }
 """
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the packages installed in it."""
-    npm = shutil.which("npm")
-    if npm is None:
-        lacks("npm")
-    folder = tmp_path_factory.mktemp("node")
-    # In a directory of its own: without a prefix npm takes the next one above that has packages.
-    command = [npm, "install", "--silent", "--prefer-offline", f"--prefix={folder}", *PACKAGES]
-    if subprocess.run(command, check=False).returncode:
-        lacks("the registry of npm")
-    return folder
 
 
 @pytest.mark.parametrize("routers", [{"": router}, {"": Router()}, ROUTERS])
