@@ -28,7 +28,7 @@ __all__ = ("Room", "RoomStatistics")
 _MESSAGES_PER_CHECKPOINT = 512  # to several members together; all else is counted in these
 _MESSAGES_PER_MEMBER = 8  # as many cost what the system call does
 _MESSAGES_PER_OVERFLOW = 24  # as many cost what it does that a policy speaks, and one has to go
-_ALL: Final = sys.maxsize  # broadcasts
+_GONE: Final = sys.maxsize  # after this broadcast none is lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Room:
 
     def remove(self, member: Member) -> None:
         """Let a member go."""
-        self._places.pop(member).since = _ALL
+        self._places.pop(member).since = _GONE
 
     @property
     def finished(self) -> int:
