@@ -110,6 +110,7 @@ async def accept(listener: socket.socket, take: Callable[[socket.socket], None])
     """
     listener.setblocking(False)
     tcp = listener.family != socket.AF_UNIX  # once: each look at it makes an enum
+    exhausted = False
     while True:
         await anyio.wait_readable(listener)
         try:
@@ -119,9 +120,11 @@ async def accept(listener: socket.socket, take: Callable[[socket.socket], None])
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 take(sock)
         except BlockingIOError:
-            pass
+            exhausted = False  # all who were there are accepted
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                _logger.warning("Cannot accept a connection: %s", error)
+                if not exhausted:  # said once, not at each try
+                    _logger.warning("Cannot accept a connection: %s", error)
+                exhausted = True
                 await anyio.sleep(_PAUSE)
             # Else a peer that left before it was accepted (ECONNABORTED, and Linux has more).
