@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import anyio
@@ -105,3 +106,17 @@ async def test_accepting_goes_on_after_errors(
     assert [record.getMessage() for record in caplog.records] == [
         f"Cannot accept a connection: [Errno {errno.EMFILE}] {os.strerror(errno.EMFILE)}"
     ] * 2
+
+
+async def test_more_peers_than_are_accepted_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hubbub.ws_bridge.listeners._ACCEPTS_PER_WAIT", 2)
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as peers:
+        for _ in range(5):
+            peers.enter_context(socket.create_connection(listener.getsockname()))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(accept, listener, taken.append)
+            await eventually(lambda: len(taken) == 5)
+            tasks.cancel_scope.cancel()
+    for sock in taken:
+        sock.close()
