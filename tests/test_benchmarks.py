@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import free_port
+
 if TYPE_CHECKING:
     from types import ModuleType
 
 
-def load(name: str, monkeypatch: pytest.MonkeyPatch, **constants: float) -> ModuleType:
+def load(name: str, monkeypatch: pytest.MonkeyPatch, **constants: object) -> ModuleType:
     path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
     spec = spec_from_file_location(f"benchmark_{name}", path)
     assert spec is not None
@@ -37,7 +39,7 @@ async def test_router(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 @pytest.mark.parametrize("server", ["hubbub, asyncio", "hubbub, trio", "websockets"])
 def test_servers(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    servers = load("servers", monkeypatch, CLIENTS=2, MEMBERS=3, SECONDS=0.1)
+    servers = load("servers", monkeypatch, CLIENTS=2, MEMBERS=3, SECONDS=0.1, free_port=free_port)
     for measure, window in servers.CASES.values():
         with servers.running(*servers.SERVERS[server]) as (pid, port):
             assert asyncio.run(measure(pid, port, window)) > 0
