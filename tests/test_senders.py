@@ -229,7 +229,7 @@ async def test_progress_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
         submit(senders, worker)
         with anyio.fail_after(5):
             await worker.stalls.wait()
-        assert looks == 100
+        assert looks in {100, 101}  # the warden may look once more before this task has its turn
 
 
 async def test_the_warden_sleeps_when_there_is_nothing_to_do(

@@ -16,6 +16,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from hubbub._tasks import create_task_group
+from hubbub._wakeup import Wakeup
 from hubbub.member import Member
 from hubbub.room import Room
 from hubbub.senders import Senders
@@ -78,7 +79,7 @@ class RunningHub:
         self._flusher = anyio.CancelScope(shield=True)
         self._members: dict[Socket, Member] = {}
         self._dirty: deque[Room] = deque()
-        self._wakeup = anyio.Event()
+        self._wakeup = Wakeup()
         self._flushed: anyio.Event | None = None  # set after a flush, if somebody waits
         self._sent = 0  # by those who have gone
         self._dropped = 0
@@ -246,7 +247,6 @@ class RunningHub:
                         self._tell_flushed()
                         if self._dirty:
                             await checkpoint()
-                    self._wakeup = anyio.Event()
                     await self._wakeup.wait()
         finally:
             for room in self._dirty:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 from anyio.lowlevel import checkpoint
 
+from hubbub._wakeup import Wakeup
+
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
@@ -51,10 +53,21 @@ class Drainable(Protocol):
 class _Sender:
     """One task at work: whom it has in hand, and since when nothing has moved."""
 
-    __slots__ = ("current", "has_moved", "has_sent", "scope", "seen", "sent", "since", "taken")
+    __slots__ = (
+        "current",
+        "has_moved",
+        "has_sent",
+        "scope",
+        "seen",
+        "sent",
+        "since",
+        "taken",
+        "work",
+    )
 
     def __init__(self) -> None:
         self.scope = anyio.CancelScope(shield=True)
+        self.work = Wakeup()
         self.current: Drainable | None = None
         self.taken = 0
         self.sent = 0  # since the last checkpoint
@@ -84,9 +97,9 @@ class Senders:
         self._tasks = tasks
         self._line: deque[Drainable] = deque()
         self._senders: set[_Sender] = set()
-        self._idle: list[anyio.Event] = []
+        self._idle: list[_Sender] = []
         self._served = 0
-        self._work = anyio.Event()
+        self._work = Wakeup()
         self._warden = anyio.CancelScope(shield=True)
         tasks.start_soon(self._watch)
 
@@ -109,7 +122,7 @@ class Senders:
             return
         self._work.set()
         if self._idle:
-            self._idle.pop().set()
+            self._idle.pop().work.set()
         elif len(self._senders) < _KEPT:
             self._hire()
 
@@ -150,12 +163,12 @@ class Senders:
                     for _ in range(max(1, len(self._senders))):
                         self._put_to_work()
                 self._look_for_stalled()
-                if not self._line and all(sender.current is None for sender in self._senders):
-                    self._work = anyio.Event()
+                if self._line or any(sender.current is not None for sender in self._senders):
+                    self._work.set()
 
     def _put_to_work(self) -> None:
         if self._idle:
-            self._idle.pop().set()
+            self._idle.pop().work.set()
         else:
             self._hire()
 
@@ -183,9 +196,8 @@ class Senders:
                     await self._walk(sender)
                     if len(self._idle) >= _KEPT:
                         break
-                    work = anyio.Event()
-                    self._idle.append(work)
-                    await work.wait()
+                    self._idle.append(sender)
+                    await sender.work.wait()
         finally:
             self._senders.discard(sender)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from hubbub._wakeup import Wakeup
 from hubbub.ws_bridge.connection import Connection, Phase, is_over
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Caretaker:
         self._tasks = tasks
         self._watches: dict[Connection, _Watch] = {}
         self._dirty: list[Writer] = []
-        self._wakeup = anyio.Event()
+        self._wakeup = Wakeup()
         self._emptied = anyio.Event()
         self._farewell: tuple[int, str] | None = None  # once the server shuts down
         tasks.start_soon(self._sweep)
@@ -98,7 +99,6 @@ class Caretaker:
             dirty, self._dirty = self._dirty, []
             for writer in dirty:
                 writer.flush()
-            self._wakeup = anyio.Event()
             await self._wakeup.wait()
 
     async def _sweep(self) -> None:

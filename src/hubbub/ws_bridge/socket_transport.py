@@ -19,7 +19,9 @@ from hubbub.ws_bridge.scope import endpoint
 from hubbub.ws_bridge.transport import CHUNK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
+
+    from hubbub._wakeup import Future
 
 __all__ = ("SocketTransport", "WatchedSocketTransport", "socket_transport")
 
@@ -128,14 +130,6 @@ class SocketTransport:
         self.close()
 
 
-class _Future(Protocol):
-    def done(self) -> bool: ...
-
-    def set_result(self, result: None) -> None: ...
-
-    def __await__(self) -> Generator[None, None, None]: ...
-
-
 class _WatchingLoop(Protocol):
     """What asyncio's loops can do, and trio's cannot."""
 
@@ -143,7 +137,7 @@ class _WatchingLoop(Protocol):
 
     def remove_reader(self, sock: socket.socket) -> object: ...
 
-    def create_future(self) -> _Future: ...
+    def create_future(self) -> Future: ...
 
 
 class WatchedSocketTransport(SocketTransport):
@@ -166,7 +160,7 @@ class WatchedSocketTransport(SocketTransport):
         super().__init__(sock)
         self._loop = loop
         self._head: bytes | None = None
-        self._waiter: _Future | None = None
+        self._waiter: Future | None = None
         self._watched = False
         self._watch()
 

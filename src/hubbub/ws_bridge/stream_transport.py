@@ -13,6 +13,7 @@ from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSAttribute
 
 from hubbub._tasks import create_task_group
+from hubbub._wakeup import Wakeup
 from hubbub.ws_bridge.scope import endpoint
 from hubbub.ws_bridge.transport import CHUNK
 
@@ -60,7 +61,7 @@ class StreamTransport:
         self._head: bytes | None = None
         self._outgoing: bytes | memoryview = b""
         self._finishing = ""
-        self._wakeup = anyio.Event()  # for the writer
+        self._wakeup = Wakeup()  # for the writer
         self._taken = anyio.Event()  # by the writer: there is room again
         self._scope = anyio.CancelScope()
         self.client = endpoint(stream.extra(SocketAttribute.remote_address, None))
@@ -94,7 +95,6 @@ class StreamTransport:
         try:
             while True:
                 while not self._outgoing and not self._finishing:
-                    self._wakeup = anyio.Event()
                     await self._wakeup.wait()
                 await self._write_once()
         except _ENDS:
