@@ -11,7 +11,7 @@ import pytest
 from wsproto.extensions import PerMessageDeflate
 
 from hubbub import App, Delivery, Hub, Member, WebSocket
-from hubbub.prepared import Batch, Prepared
+from hubbub.prepared import Burst, Prepared
 from hubbub.wire.deflate import deflate
 from hubbub.wire.protocol import Protocol
 from tests.peer import eventually
@@ -229,9 +229,9 @@ async def test_one_that_is_found_gone_by_a_sender_is_forgotten() -> None:
     house = House()
     async with house.open(1) as [client]:
         [member] = house.members
-        assert member.try_send(Batch([Prepared("past the outbox")]))
+        assert member.try_send(Burst([Prepared("past the outbox")]))
         assert await client.hear() == "past the outbox"
         await member.socket.disconnect(4000)
-        assert not member.try_send(Batch([Prepared("x")]))
+        assert not member.try_send(Burst([Prepared("x")]))
         await house.hub.broadcast("r", "x")
         await eventually(lambda: not house.hub.connections)

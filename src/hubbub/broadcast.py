@@ -89,16 +89,15 @@ class _Held:
         return Verdict(queued=False, dropped=self._member.withdraw(self._ticket))
 
 
-class Broadcast:
-    """One message on its way through a room.
+class Broadcast(Tally):
+    """One message on its way through a room, and what became of it so far.
 
     Attributes:
         message: the message.
         exclude: those to whom it does not go.
-        tally: what became of it so far.
     """
 
-    __slots__ = ("_flushed", "_held", "_over", "_room_tally", "exclude", "message", "tally")
+    __slots__ = ("_flushed", "_held", "_over", "_room_tally", "exclude", "message")
 
     def __init__(self, message: Prepared, exclude: frozenset[Member], *, awaited: bool) -> None:
         """Make a broadcast.
@@ -108,9 +107,9 @@ class Broadcast:
             exclude: those to whom it does not go.
             awaited: whether ``wait`` will be called.
         """
+        super().__init__()
         self.message = message
         self.exclude = exclude
-        self.tally = Tally()
         self._room_tally: Tally | None = None
         self._flushed = anyio.Event() if awaited else None
         self._held: list[_Held] = []
@@ -120,8 +119,8 @@ class Broadcast:
         """Take it to a member's outbox; True when that may have something to send now."""
         verdict = member.offer(self.message)
         if verdict is QUEUED:
-            self.tally.members += 1
-            self.tally.sent += 1
+            self.members += 1
+            self.sent += 1
             return True
         if verdict.disconnect is not None:
             if self._flushed is None or verdict.patience == 0:
@@ -132,7 +131,7 @@ class Broadcast:
                     self._held.append(held)
                     return False
                 verdict = held.settle()  # nobody waits, which is not the member's fault
-        self.tally.count(verdict)
+        self.count(verdict)
         return verdict.disconnect is None  # a gap notice may be due, if nothing else
 
     def finish(self, room_tally: Tally | None = None) -> None:
@@ -142,7 +141,7 @@ class Broadcast:
             room_tally: where its room counts what became of it, and what still becomes.
         """
         if room_tally is not None:
-            room_tally.add(self.tally)
+            room_tally.add(self)
             self._room_tally = room_tally
         if self._flushed is not None:
             self._flushed.set()
@@ -159,9 +158,7 @@ class Broadcast:
             self._over = True
             for held in self._held:
                 late.count(held.settle())
-            self.tally.add(late)
+            self.add(late)
             if self._room_tally is not None:
                 self._room_tally.add(late)
-        return Delivery(
-            self.tally.members, self.tally.sent, self.tally.dropped, self.tally.disconnected
-        )
+        return Delivery(self.members, self.sent, self.dropped, self.disconnected)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ("Hub", "HubStatistics")
 
 _SLOW_CONSUMER = Disconnect()
+_NOBODY: frozenset[Member] = frozenset()
 
 
 class Hub(AsyncContextManagerMixin):
@@ -226,4 +227,6 @@ class Hub(AsyncContextManagerMixin):
 
 
 def _several(exclude: Member | Iterable[Member]) -> frozenset[Member]:
+    if exclude == ():
+        return _NOBODY
     return frozenset((exclude,) if isinstance(exclude, Member) else exclude)

@@ -14,11 +14,11 @@ import anyio
 from hubbub.codecs import json
 from hubbub.exceptions import WebSocketDisconnect
 from hubbub.outbox import Verdict
-from hubbub.prepared import Batch, Prepared
+from hubbub.prepared import Prepared
 
 if TYPE_CHECKING:
     from hubbub.outbox import Outbox, OutboxStatistics, Ticket
-    from hubbub.prepared import Outlet
+    from hubbub.prepared import Batch, Outlet
     from hubbub.sockets import Socket
     from hubbub.types import Data
 
@@ -73,10 +73,12 @@ class Member:
 
     __slots__ = (
         "__weakref__",
+        "_capacity",
         "_drained",
         "_end",
         "_gap",
         "_keeper",
+        "_max_bytes",
         "_outbox",
         "_outlet",
         "_rooms",
@@ -101,6 +103,7 @@ class Member:
         self._keeper = keeper
         self.socket = socket
         self._outbox = outbox
+        self._capacity, self._max_bytes = outbox.capacity, outbox.max_bytes
         self._outlet = socket.outlet
         self._rooms: set[str] = set()
         self._gap = gap
@@ -195,10 +198,10 @@ class Member:
 
     def try_send(self, batch: Batch) -> bool:
         """Send past the outbox, on a server that has an outlet, when nothing waits."""
-        outlet, outbox = self._outlet, self._outbox
+        outlet = self._outlet
         if outlet is None or self.in_line:
             return False
-        if batch.count > outbox.capacity or batch.size > outbox.max_bytes:
+        if batch.count > self._capacity or batch.size > self._max_bytes:
             return False  # a burst is bounded, whichever way it takes
         if not outlet.try_send(batch):
             return False
@@ -296,11 +299,10 @@ class Member:
 
 async def _send_by(outlet: Outlet, message: Prepared) -> bool:
     """Send the short way; False at its end, or when somebody else was faster."""
-    batch = Batch((message,))
-    if outlet.try_send(batch):
+    if outlet.try_send(message):
         return True
     await outlet.writable()
-    return outlet.try_send(batch)
+    return outlet.try_send(message)
 
 
 def _gap_notice(missed: int) -> str:

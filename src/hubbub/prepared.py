@@ -13,23 +13,50 @@ if TYPE_CHECKING:
 
     from hubbub.types import Data
 
-__all__ = ("OUTLET", "Batch", "Outlet", "Prepared")
+__all__ = ("OUTLET", "Batch", "Burst", "Outlet", "Prepared")
 
 OUTLET = "hubbub.outlet"
 """The ASGI extension under which a server offers a connection's ``Outlet``."""
 
 
+class Batch(Protocol):
+    """What is sent at once, with what all its receivers share: one message, or several."""
+
+    @property
+    def messages(self) -> Sequence[Prepared]:
+        """The messages, in their order."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Their payload in bytes (text counts as UTF-8), by which outboxes are bounded."""
+        ...
+
+    @property
+    def frames(self) -> dict[int | None, bytes]:
+        """Their frames, joined, as servers send them, by the window bits of their compression.
+
+        0 is without. The protocol of the first receiver that needs some builds them.
+        """
+        ...
+
+
 class Prepared:
-    """One message with what all its receivers share.
+    """One message: a batch of itself.
 
     Attributes:
         data: the message.
-        size: its payload in bytes (text counts as UTF-8), by which outboxes are bounded.
-        frames: its frames as servers send them, by the window bits they are compressed with
-            (0: not compressed). The protocol of the first receiver that needs one builds it.
+        count: 1.
+        size: as ``Batch.size``.
+        frames: as ``Batch.frames``.
     """
 
-    __slots__ = ("_keys", "data", "frames", "size")
+    __slots__ = ("_keys", "count", "data", "frames", "size")
 
     def __init__(self, data: Data) -> None:
         """Prepare a message.
@@ -44,11 +71,19 @@ class Prepared:
         else:
             raise TypeError(f"Expected a message of str or bytes, got {type(data).__name__}")
         self.data = data
-        self.frames: dict[int, bytes] = {}
-        self._keys: dict[Callable[[Data], Hashable], Hashable] = {}
+        self.count = 1
+        self.frames: dict[int | None, bytes] = {}
+        self._keys: dict[Callable[[Data], Hashable], Hashable] | None = None
+
+    @property
+    def messages(self) -> Sequence[Prepared]:
+        """Just this one."""
+        return (self,)
 
     def key(self, function: Callable[[Data], Hashable]) -> Hashable:
         """Compute a key of the message, once for all who ask with the same function."""
+        if self._keys is None:
+            self._keys = {}
         try:
             return self._keys[function]
         except KeyError:
@@ -56,14 +91,14 @@ class Prepared:
             return key
 
 
-class Batch:
-    """Messages that are sent together, with what all their receivers share.
+class Burst:
+    """Several messages.
 
     Attributes:
-        messages: the messages, in their order.
-        count: how many they are.
-        size: their payload in bytes.
-        frames: their frames, joined, as ``Prepared.frames`` has them.
+        messages: as ``Batch.messages``.
+        count: as ``Batch.count``.
+        size: as ``Batch.size``.
+        frames: as ``Batch.frames``.
     """
 
     __slots__ = ("count", "frames", "messages", "size")

@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from itertools import islice
+from operator import length_hint
 from typing import TYPE_CHECKING, Final
 
 from anyio.lowlevel import checkpoint
 
 from hubbub.broadcast import Tally
 from hubbub.outbox import QUEUED
-from hubbub.prepared import Batch
+from hubbub.prepared import Burst
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hubbub.broadcast import Broadcast
     from hubbub.member import Member
+    from hubbub.prepared import Batch
 
 __all__ = ("Room", "RoomStatistics")
 
 _MESSAGES_PER_CHECKPOINT = 512  # to several members together; all else is counted in these
 _MESSAGES_PER_MEMBER = 8  # as many cost what the system call does
-_MESSAGES_PER_OVERFLOW = 24  # as many cost what it does that a policy speaks, and one has to go
+_OVERFLOWS_PER_CHECKPOINT = 16  # in each of which a policy speaks, and one has to go, perhaps
 _GONE: Final = sys.maxsize  # after this broadcast none is lacking
 
 
@@ -60,20 +63,23 @@ class _Place:
 class _Stretch:
     """Broadcasts that follow one another, as they go to all who lack just these."""
 
-    __slots__ = ("batch", "broadcasts", "cost", "excluded", "reached")
+    __slots__ = ("batch", "broadcasts", "excluded", "last", "reached", "since")
 
-    def __init__(self, broadcasts: list[Broadcast]) -> None:
+    def __init__(self, broadcasts: list[Broadcast], since: int) -> None:
         self.broadcasts = broadcasts
         self.batch = _batch(broadcasts)
-        self.cost = max(len(broadcasts), _MESSAGES_PER_MEMBER)
-        self.excluded = frozenset().union(*[each.exclude for each in broadcasts])
+        self.excluded = broadcasts[0].exclude
+        if len(broadcasts) > 1:
+            self.excluded = self.excluded.union(*[each.exclude for each in broadcasts])
+        self.since = since
+        self.last = since + len(broadcasts)
         self.reached = 0  # how many have all of it in their outbox, or beyond
 
     def settle(self) -> None:
         """Count whom it has reached."""
         for broadcast in self.broadcasts:
-            broadcast.tally.members += self.reached
-            broadcast.tally.sent += self.reached
+            broadcast.members += self.reached
+            broadcast.sent += self.reached
 
 
 class Room:
@@ -149,43 +155,65 @@ class Room:
             wake: called now and then, when members have been scheduled.
         """
         self._finishing = len(self._unfinished)
-        since, last = self.finished, self.published
-        stretch = _Stretch(self._unfinished[:])
-        batch, excluded = stretch.batch, stretch.excluded
-        spent = 0  # since the last checkpoint
+        places = iter(tuple(self._places.values()))
+        stretch = self._lacking(self.finished)
         try:
-            for place in tuple(self._places.values()):
-                if spent >= _MESSAGES_PER_CHECKPOINT:
-                    spent = 0
-                    wake()
-                    await checkpoint()
-                if place.since != since or self.published != last:
-                    if place.since >= self.published:
-                        spent += 1
-                        continue
-                    stretch.settle()
-                    since, last = place.since, self.published
-                    stretch = _Stretch(self._lacking(since))
-                    batch, excluded = stretch.batch, stretch.excluded
-                place.since = last
-                member = place.member
-                spent += stretch.cost
-                if excluded and member in excluded:
-                    if self._take_to(member, stretch.broadcasts):
-                        schedule(member)
-                elif member.try_send(batch):
-                    stretch.reached += 1
-                elif member.try_queue(batch):
-                    stretch.reached += 1
-                    schedule(member)
-                else:
-                    spent += _MESSAGES_PER_OVERFLOW
-                    if self._offer(member, stretch.broadcasts):
-                        schedule(member)
+            stretch = self._pass(places, stretch, schedule)
+            while length_hint(places):
+                wake()
+                await checkpoint()
+                stretch = self._pass(places, stretch, schedule)
         finally:
             stretch.settle()
         self._finish(self._finishing)
         wake()
+
+    def _pass(
+        self, places: Iterator[_Place], stretch: _Stretch, schedule: Callable[[Member], None]
+    ) -> _Stretch:
+        """Take to the next members what they lack: to as many as may be without a checkpoint.
+
+        Args:
+            places: theirs, and those of the ones after them.
+            stretch: what the one before them has got.
+            schedule: called with each that has something to send now.
+
+        Returns:
+            What the last one has got.
+        """
+        cost = max(len(self._unfinished), _MESSAGES_PER_MEMBER)
+        batch, excluded = stretch.batch, stretch.excluded
+        since = stretch.since if stretch.last == self.published else None
+        last = stretch.last
+        reached = overflows = 0
+        for place in islice(places, max(1, _MESSAGES_PER_CHECKPOINT // cost)):
+            if place.since != since:
+                if place.since >= self.published:
+                    continue
+                stretch.reached += reached
+                reached = 0
+                stretch.settle()
+                since = place.since
+                stretch = self._lacking(since)
+                batch, excluded, last = stretch.batch, stretch.excluded, stretch.last
+            place.since = last
+            member = place.member
+            if excluded and member in excluded:
+                if self._take_to(member, stretch.broadcasts):
+                    schedule(member)
+            elif member.try_send(batch):
+                reached += 1
+            elif member.try_queue(batch):
+                reached += 1
+                schedule(member)
+            else:
+                if self._offer(member, stretch.broadcasts):
+                    schedule(member)
+                overflows += 1
+                if overflows == _OVERFLOWS_PER_CHECKPOINT:
+                    break
+        stretch.reached += reached
+        return stretch
 
     def flush_to(self, member: Member) -> bool:
         """Take to one member now what a flush would take to it later.
@@ -196,19 +224,19 @@ class Room:
         place = self._places.get(member)
         if place is None or place.since >= self.published:
             return False
-        lacking = self._lacking(place.since)
+        lacking = self._unfinished[place.since - self.published :]
         place.since = self.published
         return self._take_to(member, lacking)
 
-    def _lacking(self, since: int) -> list[Broadcast]:
-        return self._unfinished[since - self.published :]
+    def _lacking(self, since: int) -> _Stretch:
+        return _Stretch(self._unfinished[since - self.published :], since)
 
     def _take_to(self, member: Member, broadcasts: list[Broadcast]) -> bool:
         """Take to a member what is for it; True when it has something to send now."""
         its = [broadcast for broadcast in broadcasts if member not in broadcast.exclude]
         if its and member.try_send(_batch(its)):
             for broadcast in its:
-                broadcast.tally.count(QUEUED)
+                broadcast.count(QUEUED)
             return False
         return self._offer(member, its)
 
@@ -233,4 +261,6 @@ class Room:
 
 
 def _batch(broadcasts: list[Broadcast]) -> Batch:
-    return Batch([broadcast.message for broadcast in broadcasts])
+    if len(broadcasts) == 1:
+        return broadcasts[0].message
+    return Burst([broadcast.message for broadcast in broadcasts])

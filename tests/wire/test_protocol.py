@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hubbub.prepared import Batch, Prepared
+from hubbub.prepared import Burst, Prepared
 from hubbub.wire.deflate import PerMessageDeflate, deflate
 from hubbub.wire.events import Close, Ping
 from hubbub.wire.frames import BINARY, CLOSE, FIN, PING, PONG, RSV1, TEXT, Role, build_frame
@@ -264,7 +264,7 @@ def test_a_window_that_zlib_cannot_write() -> None:
 
 @pytest.mark.parametrize("data", ["a" * 200, b"a" * 200, "é", b""])
 def test_a_batch_is_built_once(data: str | bytes) -> None:
-    batch = Batch([Prepared(data), Prepared("and more")])
+    batch = Burst([Prepared(data), Prepared("and more")])
     plain = [Protocol(Role.SERVER).send_batch(batch) for _ in range(2)]
     small = [Protocol(Role.SERVER, deflate=DEFLATE).send_batch(batch) for _ in range(2)]
     assert plain[0] is plain[1]
@@ -279,7 +279,7 @@ def test_a_batch_is_built_once(data: str | bytes) -> None:
 def test_batches_share_the_messages_they_have_in_common() -> None:
     """As when a member is excluded from one of them."""
     prepared = Prepared("a" * 200)
-    one, other = Batch([prepared]), Batch([prepared, Prepared("b")])
+    one, other = Burst([prepared]), Burst([prepared, Prepared("b")])
     frame = Protocol(Role.SERVER, deflate=DEFLATE).send_batch(one)
     assert Protocol(Role.SERVER, deflate=DEFLATE).send_batch(other).startswith(frame)
     assert prepared.frames == {15: frame}
@@ -290,7 +290,7 @@ def test_batches_share_the_messages_they_have_in_common() -> None:
 
 
 def test_a_client_masks_each_frame() -> None:
-    batch = Batch([Prepared("a")])
+    batch = Burst([Prepared("a")])
     client = Protocol(Role.CLIENT)
     sent = {client.send_batch(batch) for _ in range(20)}
     assert len(sent) == 20
@@ -299,7 +299,7 @@ def test_a_client_masks_each_frame() -> None:
 
 def test_a_batch_needs_an_open_connection_too(role: Role) -> None:
     protocol = Protocol(role)
-    batch = Batch([Prepared("a")])
+    batch = Burst([Prepared("a")])
     Protocol(Role.SERVER).send_batch(batch)
     protocol.send_close()
     with pytest.raises(RuntimeError, match="send a message"):

@@ -12,7 +12,7 @@ from wsproto.events import CloseConnection
 
 from hubbub import WebSocketDisconnect
 from hubbub.exceptions import ClientDisconnected
-from hubbub.prepared import OUTLET, Batch, Prepared
+from hubbub.prepared import OUTLET, Burst, Prepared
 from hubbub.ws_bridge import Config, serve_connection
 from hubbub.ws_bridge.stream_transport import StreamTransport
 from tests.peer import eventually
@@ -477,7 +477,7 @@ async def test_no_compression_when_it_is_switched_off() -> None:
 
 
 async def test_the_outlet(link: str) -> None:
-    news = Batch([Prepared("news" * 25_000)])
+    news = Burst([Prepared("news" * 25_000)])
     outlets: list[Any] = []
 
     async def through_outlet(receive: Receive, _: Send) -> None:
@@ -487,7 +487,7 @@ async def test_the_outlet(link: str) -> None:
             while outlet.try_send(news):
                 pass  # until the peer does not read
             await outlet.writable()
-        assert outlet.try_send(Batch([Prepared("end")]))
+        assert outlet.try_send(Burst([Prepared("end")]))
         await until_disconnect(receive, send=_)
         assert outlet.closed
         assert not outlet.try_send(news)
@@ -515,7 +515,7 @@ async def test_frames_and_outlet_share_the_order(link: str) -> None:
         outlet = app.scopes[0]["extensions"][OUTLET]
         await receive()  # another one waits, so that what is sent is corked
         await send({"type": "websocket.send", "text": "1"})
-        assert outlet.try_send(Batch([Prepared("2"), Prepared("3")]))
+        assert outlet.try_send(Burst([Prepared("2"), Prepared("3")]))
         await send({"type": "websocket.send", "text": "4"})
         await until_disconnect(receive, send)
 
