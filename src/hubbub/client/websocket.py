@@ -129,7 +129,7 @@ class ClientWebSocket(WebSocket):
         )
         caretaker.admit(connection)
         self._scope["client"] = transport.client
-        self._scope["extensions"] = {OUTLET: connection.outlet}
+        self._scope["extensions"] = {OUTLET: connection}
         self._direct = True
         self._receive = connection.receive
         self._send = create_client_send(connection)

@@ -21,7 +21,7 @@ from hubbub.ws_bridge.transport import CHUNK
 from hubbub.ws_bridge.writer import Writer
 
 if TYPE_CHECKING:
-    from hubbub.prepared import Batch, Outlet
+    from hubbub.prepared import Batch
     from hubbub.types import Data, Message
     from hubbub.wire.protocol import Protocol
     from hubbub.ws_bridge.config import Config
@@ -52,7 +52,7 @@ class Connection:
 
     The application's own task runs it: ``receive`` reads the socket and parses, ``send``
     writes. To the application it is the event stream behind ``receive``, what carries out a
-    ``send``, and what its Outlet writes to.
+    ``send``, and its Outlet.
 
     Attributes:
         phase: how far it is.
@@ -66,6 +66,7 @@ class Connection:
     __slots__ = (
         "_config",
         "_disconnect",
+        "_frames_key",
         "_helper",
         "_inbox",
         "_left_alone",
@@ -92,6 +93,7 @@ class Connection:
         self._config = config
         self._helper = helper
         self._protocol: Protocol | None = None
+        self._frames_key: int | None = None  # the protocol's, looked up for each delivery
         self._disconnect: Message | None = None  # the event, once the end is known
         self._inbox: deque[Message] | None = None  # what the stand-in has read
         self._stand_in: _StandIn | None = None
@@ -100,14 +102,10 @@ class Connection:
         self._paused = False  # in the middle of what has come, for others to have a turn
         self._sends = 0
 
-    @property
-    def outlet(self) -> Outlet:
-        """What an application sees of it past ASGI."""
-        return _Outlet(self)
-
     def _begin(self, protocol: Protocol) -> None:
         """Open: from now on there are messages."""
         self._protocol = protocol
+        self._frames_key = protocol.frames_key
         self.phase = Phase.OPEN
 
     # -- Receiving -----------------------------------------------------------------------
@@ -228,15 +226,21 @@ class Connection:
 
     def try_send(self, batch: Batch) -> bool:
         """Send messages if they can be sent now (the Outlet's part)."""
-        writer, protocol = self.writer, self._protocol
-        if self.phase is not _OPEN or writer.draining or writer.broken or protocol is None:
+        if self.phase is not _OPEN:
             return False
-        writer.write(batch.frames.get(protocol.frames_key) or protocol.send_batch(batch))
-        return True
+        frames = batch.frames.get(self._frames_key)
+        if frames is None:
+            assert self._protocol is not None
+            frames = self._protocol.send_batch(batch)
+        return self.writer.try_write(frames)
+
+    async def writable(self) -> None:
+        """Wait until ``try_send`` is worth trying again (the Outlet's part)."""
+        await self.writer.wait_drained()
 
     @property
     def closed(self) -> bool:
-        """Whether no message can be sent any more."""
+        """Whether no message can be sent any more (the Outlet's part)."""
         return self.phase is Phase.CLOSING or self.writer.broken
 
     # -- The end -------------------------------------------------------------------------
@@ -393,23 +397,6 @@ class _StandIn:
     async def dismiss(self) -> None:
         self.scope.cancel()
         await self.gone.wait()
-
-
-class _Outlet:
-    """What an application sees of a connection past ASGI: the protocol of that name."""
-
-    __slots__ = ("_connection", "try_send")
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.try_send = connection.try_send  # without a call between
-
-    @property
-    def closed(self) -> bool:
-        return self._connection.closed
-
-    async def writable(self) -> None:
-        await self._connection.writer.wait_drained()
 
 
 def is_over(elapsed: float, timeout: float | None) -> bool:

@@ -132,7 +132,7 @@ class ServerConnection(Connection):
             secure=transport.secure,
             root_path=self._config.root_path,
             state=state,
-            extensions={OUTLET: self.outlet},
+            extensions={OUTLET: self},
         )
 
     async def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> None:

@@ -56,6 +56,7 @@ class Writer:
         "_progress",
         "_rest",
         "_transport",
+        "_try_send",
         "broken",
         "draining",
         "sent",
@@ -70,6 +71,7 @@ class Writer:
                 flushes what is corked.
         """
         self._transport = transport
+        self._try_send = transport.try_send
         self._helper = helper
         self._corked: list[bytes] = []
         self._corked_size = 0
@@ -91,25 +93,38 @@ class Writer:
         """Whether something waits for the peer to read."""
         return self.draining or self._transport.unsent
 
+    def try_write(self, frame: bytes) -> bool:
+        """Write a frame, unless something waits for the peer, or it is known to be gone.
+
+        Returns:
+            Whether it did.
+        """
+        if self._corked:
+            self.flush()
+        if self.draining or self.broken:
+            return False
+        try:
+            taken = self._try_send(frame)
+        except BlockingIOError:
+            taken = 0
+        except OSError:
+            self.broken = True
+            return False
+        self.sent += taken
+        if taken < len(frame):
+            self._rest = memoryview(frame)[taken:]
+            self.draining = True
+            self._helper.start(self._drain)
+        return True
+
     def write(self, frame: bytes) -> None:
         """Send a frame now, after what waits; its rest is sent when there is room."""
         if self._corked or self.draining:
             self._corked.append(frame)
             self._corked_size += len(frame)
             self.flush()
-        elif not self.broken:
-            try:
-                taken = self._transport.try_send(frame)
-            except BlockingIOError:
-                taken = 0
-            except OSError:
-                self.broken = True
-                return
-            self.sent += taken
-            if taken < len(frame):
-                self._rest = memoryview(frame)[taken:]
-                self.draining = True
-                self._helper.start(self._drain)
+        else:
+            self.try_write(frame)
 
     def cork(self, frame: bytes) -> None:
         """Send a frame soon, together with those that follow within this turn."""
@@ -130,7 +145,7 @@ class Writer:
     def flush(self) -> None:
         """Send what is corked."""
         if self._corked and not self.draining:
-            self.write(self._take())
+            self.try_write(self._take())
 
     def finish(self, last: Callable[[], None]) -> None:
         """Do one last thing to the transport when all is sent: now, if it is."""
