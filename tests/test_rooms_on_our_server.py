@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from wsproto.extensions import PerMessageDeflate
 
 from hubbub import App, Delivery, Hub, Member, WebSocket
@@ -20,6 +21,7 @@ from tests.ws_bridge.peers import Client, served
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from hubbub.prepared import Batch
     from hubbub.types import Data
 
 
@@ -119,6 +121,29 @@ async def test_a_broadcast_is_compressed_once_for_all_who_agreed_on_it(
         for client in (*wide_ones, *plain_ones):
             assert await client.hear() == text
         assert compressed == [(text.encode(), 15)]
+
+
+async def test_of_a_burst_what_the_next_turn_brings_is_sent_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batches: list[int] = []
+    try_send = Member.try_send
+
+    def look(self: Member, batch: Batch) -> bool:
+        batches.append(batch.count)
+        return try_send(self, batch)
+
+    monkeypatch.setattr(Member, "try_send", look)
+    house = House()
+    async with house.open(1) as clients:
+        house.hub.broadcast_nowait("r", "alone")
+        assert await clients[0].hear() == "alone"
+        for text in ("two", "at once"):
+            house.hub.broadcast_nowait("r", text)
+        await checkpoint()
+        house.hub.broadcast_nowait("r", "and one more")
+        assert await hear(clients[0], 3) == ["two", "at once", "and one more"]
+    assert batches == [1, 3]
 
 
 async def test_exclude_and_leave() -> None:

@@ -130,8 +130,8 @@ class Hub(AsyncContextManagerMixin):
     ) -> None:
         """Send a message to the members of a room, without waiting for anything.
 
-        It is flushed to their outboxes within this turn of the loop. A room without members
-        is no error.
+        It is flushed to their outboxes in the next turn of the loop; several of one turn, with
+        what the next brings, in the one after. A room without members is no error.
 
         Args:
             room: the name of the room.

@@ -134,7 +134,12 @@ class Room:
     @property
     def finished(self) -> int:
         """How many broadcasts have been taken to everybody."""
-        return self.published - len(self._unfinished)
+        return self.published - self.gathered
+
+    @property
+    def gathered(self) -> int:
+        """How many broadcasts have not been taken to everybody."""
+        return len(self._unfinished)
 
     def publish(self, broadcast: Broadcast) -> bool:
         """Append a broadcast; True when it is the first that calls for one more flush."""
