@@ -36,9 +36,8 @@ class Future(Protocol):
 class Wakeup:
     """Wakes one task, as often as it goes to sleep.
 
-    A new ``anyio.Event`` for each time would do the same. But making one costs as much as all
-    else that waking a task does, and on asyncio, which has something simpler, waiting for it does
-    so once more (measured).
+    A new ``anyio.Event`` for each time would do the same at more than twice the cost (measured):
+    making one takes a look for the loop, and on asyncio it keeps a list of those who wait.
     """
 
     __slots__ = ("_create_future", "_event", "_future", "_is_set")

@@ -134,12 +134,7 @@ class Room:
     @property
     def finished(self) -> int:
         """How many broadcasts have been taken to everybody."""
-        return self.published - self.gathered
-
-    @property
-    def gathered(self) -> int:
-        """How many broadcasts have not been taken to everybody."""
-        return len(self._unfinished)
+        return self.published - len(self._unfinished)
 
     def publish(self, broadcast: Broadcast) -> bool:
         """Append a broadcast; True when it is the first that calls for one more flush."""
@@ -159,9 +154,11 @@ class Room:
             schedule: called with each member that has something to send now.
             wake: called now and then, when members have been scheduled.
         """
+        if len(self._unfinished) > 1:
+            await checkpoint()  # of a burst, the next turn of the loop brings more (measured)
         self._finishing = len(self._unfinished)
         places = iter(tuple(self._places.values()))
-        stretch = self._lacking(self.finished)
+        stretch = _Stretch(self._unfinished[:], self.finished)
         try:
             stretch = self._pass(places, stretch, schedule)
             while length_hint(places):
@@ -191,7 +188,7 @@ class Room:
         since = stretch.since if stretch.last == self.published else None
         last = stretch.last
         reached = overflows = 0
-        for place in islice(places, max(1, _MESSAGES_PER_CHECKPOINT // cost)):
+        for place in islice(places, _MESSAGES_PER_CHECKPOINT // cost or 1):
             if place.since != since:
                 if place.since >= self.published:
                     continue
@@ -199,7 +196,7 @@ class Room:
                 reached = 0
                 stretch.settle()
                 since = place.since
-                stretch = self._lacking(since)
+                stretch = _Stretch(self._lacking(since), since)
                 batch, excluded, last = stretch.batch, stretch.excluded, stretch.last
             place.since = last
             member = place.member
@@ -229,12 +226,12 @@ class Room:
         place = self._places.get(member)
         if place is None or place.since >= self.published:
             return False
-        lacking = self._unfinished[place.since - self.published :]
+        lacking = self._lacking(place.since)
         place.since = self.published
         return self._take_to(member, lacking)
 
-    def _lacking(self, since: int) -> _Stretch:
-        return _Stretch(self._unfinished[since - self.published :], since)
+    def _lacking(self, since: int) -> list[Broadcast]:
+        return self._unfinished[since - self.published :]
 
     def _take_to(self, member: Member, broadcasts: list[Broadcast]) -> bool:
         """Take to a member what is for it; True when it has something to send now."""

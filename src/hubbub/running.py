@@ -242,8 +242,6 @@ class RunningHub:
             with self._flusher:
                 while True:
                     while self._dirty:
-                        if self._dirty[0].gathered > 1:
-                            await checkpoint()  # of a burst, the next turn brings more (measured)
                         await self._dirty[0].flush(self._senders.submit, self._senders.wake)
                         self._dirty.popleft()
                         self._tell_flushed()
