@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hubbub.member import Member
     from hubbub.prepared import Prepared
 
-__all__ = ("Broadcast", "Delivery", "Tally")
+__all__ = ("AwaitedBroadcast", "Broadcast", "Delivery", "Tally")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +97,12 @@ class Broadcast(Tally):
         exclude: those to whom it does not go.
     """
 
-    __slots__ = ("_flushed", "_held", "_over", "_room_tally", "exclude", "message")
+    __slots__ = ("exclude", "message")
 
-    def __init__(self, message: Prepared, exclude: frozenset[Member], *, awaited: bool) -> None:
-        """Make a broadcast.
-
-        Args:
-            message: the message.
-            exclude: those to whom it does not go.
-            awaited: whether ``wait`` will be called.
-        """
+    def __init__(self, message: Prepared, exclude: frozenset[Member]) -> None:
         super().__init__()
         self.message = message
         self.exclude = exclude
-        self._room_tally: Tally | None = None
-        self._flushed = anyio.Event() if awaited else None
-        self._held: list[_Held] = []
-        self._over = False  # whether the one that waited does so no longer
 
     def offer_to(self, member: Member) -> bool:
         """Take it to a member's outbox; True when that may have something to send now."""
@@ -123,32 +112,57 @@ class Broadcast(Tally):
             self.sent += 1
             return True
         if verdict.disconnect is not None:
-            if self._flushed is None or verdict.patience == 0:
-                member.expel(*verdict.disconnect)
-            else:
-                held = _Held(member, self.message, verdict)
-                if not self._over:
-                    self._held.append(held)
-                    return False
-                verdict = held.settle()  # nobody waits, which is not the member's fault
+            return self._meet_refusal(member, verdict)
         self.count(verdict)
-        return verdict.disconnect is None  # a gap notice may be due, if nothing else
+        return True  # a gap notice may be due, if nothing else
+
+    def _meet_refusal(self, member: Member, verdict: Verdict) -> bool:
+        """Do without a member whose policy wants it to go, or to wait, which nobody does here."""
+        assert verdict.disconnect is not None
+        member.expel(*verdict.disconnect)
+        self.count(verdict)
+        return False
 
     def finish(self, room_tally: Tally | None = None) -> None:
-        """Say that the flush is over.
+        """Learn that the flush is over.
 
         Args:
             room_tally: where its room counts what became of it, and what still becomes.
         """
         if room_tally is not None:
             room_tally.add(self)
-            self._room_tally = room_tally
-        if self._flushed is not None:
-            self._flushed.set()
+
+
+class AwaitedBroadcast(Broadcast):
+    """A broadcast whose publisher waits: for its flush, and for members that have no room."""
+
+    __slots__ = ("_flushed", "_held", "_over", "_room_tally")
+
+    def __init__(self, message: Prepared, exclude: frozenset[Member]) -> None:
+        super().__init__(message, exclude)
+        self._flushed = anyio.Event()
+        self._held: list[_Held] = []
+        self._over = False  # whether the one that waited does so no longer
+        self._room_tally: Tally | None = None
+
+    def _meet_refusal(self, member: Member, verdict: Verdict) -> bool:
+        if verdict.patience == 0:
+            return super()._meet_refusal(member, verdict)
+        held = _Held(member, self.message, verdict)
+        if self._over:
+            self.count(held.settle())  # nobody waits, which is not the member's fault
+            return True
+        self._held.append(held)
+        return False
+
+    def finish(self, room_tally: Tally | None = None) -> None:
+        """Learn that the flush is over."""
+        super().finish(room_tally)
+        self._room_tally = room_tally
+        self._flushed.set()
 
     async def wait(self) -> Delivery:
         """Wait until it is in the outbox of every member that is still there."""
-        assert self._flushed is not None
         late = Tally()
         try:
             await self._flushed.wait()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import AsyncContextManagerMixin
 
-from hubbub.broadcast import Broadcast, Delivery
+from hubbub.broadcast import AwaitedBroadcast, Broadcast, Delivery
 from hubbub.close_codes import check_close
 from hubbub.codecs import json
 from hubbub.exceptions import WebSocketDisconnect
@@ -142,7 +142,7 @@ class Hub(AsyncContextManagerMixin):
             RuntimeError: if the hub is not running.
             TypeError: if the message is neither ``str`` nor ``bytes``.
         """
-        broadcast = Broadcast(Prepared(message), _several(exclude), awaited=False)
+        broadcast = Broadcast(Prepared(message), _several(exclude))
         self._require_run().publish(room, broadcast)
 
     async def broadcast(
@@ -165,7 +165,7 @@ class Hub(AsyncContextManagerMixin):
             RuntimeError: if the hub is not running.
             TypeError: if the message is neither ``str`` nor ``bytes``.
         """
-        broadcast = Broadcast(Prepared(message), _several(exclude), awaited=True)
+        broadcast = AwaitedBroadcast(Prepared(message), _several(exclude))
         self._require_run().publish(room, broadcast)
         return await broadcast.wait()
 
@@ -184,7 +184,7 @@ class Hub(AsyncContextManagerMixin):
         self, message: Data, *, exclude: Member | Iterable[Member] = ()
     ) -> Delivery:
         """Send a message to every member, whatever its rooms: see ``broadcast``."""
-        broadcast = Broadcast(Prepared(message), _several(exclude), awaited=True)
+        broadcast = AwaitedBroadcast(Prepared(message), _several(exclude))
         self._require_run().publish_to_all(broadcast)
         return await broadcast.wait()
 

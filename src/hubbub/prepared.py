@@ -41,8 +41,12 @@ class Batch(Protocol):
     def frames(self) -> dict[int | None, bytes]:
         """Their frames, joined, as servers send them, by the window bits of their compression.
 
-        0 is without. The protocol of the first receiver that needs some builds them.
+        0 is without. The protocol of the first receiver that needs some has them built.
         """
+        ...
+
+    def build_frames(self, key: int, build: Callable[[Data], bytes]) -> bytes:
+        """Build the ``frames`` of one key, by what builds the frame of a message."""
         ...
 
 
@@ -80,6 +84,11 @@ class Prepared:
         """Just this one."""
         return (self,)
 
+    def build_frames(self, key: int, build: Callable[[Data], bytes]) -> bytes:
+        """As ``Batch.build_frames``."""
+        frame = self.frames[key] = build(self.data)
+        return frame
+
     def key(self, function: Callable[[Data], Hashable]) -> Hashable:
         """Compute a key of the message, once for all who ask with the same function."""
         if self._keys is None:
@@ -108,6 +117,16 @@ class Burst:
         self.count = len(messages)
         self.size = sum([message.size for message in messages])
         self.frames: dict[int | None, bytes] = {}
+
+    def build_frames(self, key: int, build: Callable[[Data], bytes]) -> bytes:
+        """As ``Batch.build_frames``, of those frames that are not built yet."""
+        frames = self.frames[key] = b"".join(
+            [
+                message.frames.get(key) or message.build_frames(key, build)
+                for message in self.messages
+            ]
+        )
+        return frames
 
 
 class Outlet(Protocol):

@@ -29,7 +29,7 @@ from hubbub.wire.frames import (
 from hubbub.wire.parser import Parser
 
 if TYPE_CHECKING:
-    from hubbub.prepared import Batch, Prepared
+    from hubbub.prepared import Batch
     from hubbub.types import Data
     from hubbub.wire.deflate import PerMessageDeflate
     from hubbub.wire.events import Event, Pause
@@ -237,17 +237,7 @@ class Protocol:
             return b"".join(self.send_message(message.data) for message in batch.messages)
         if self.state is not _OPEN:
             self._move(Move.SEND_MESSAGE)
-        frames = batch.frames.get(key)
-        if frames is None:
-            frames = b"".join([self._share_frame(message, key) for message in batch.messages])
-            batch.frames[key] = frames
-        return frames
-
-    def _share_frame(self, message: Prepared, key: int) -> bytes:
-        frame = message.frames.get(key)
-        if frame is None:
-            frame = message.frames[key] = self.send_message(message.data)
-        return frame
+        return batch.frames.get(key) or batch.build_frames(key, self.send_message)
 
     def send_ping(self, payload: bytes = b"") -> bytes:
         """Build a ping.
