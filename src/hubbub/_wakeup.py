@@ -36,8 +36,8 @@ class Future(Protocol):
 class Wakeup:
     """Wakes one task, as often as it goes to sleep.
 
-    A new ``anyio.Event`` for each time would do the same at more than twice the cost (measured):
-    making one takes a look for the loop, and on asyncio it keeps a list of those who wait.
+    A new ``anyio.Event`` for each time would do the same: on asyncio, where it keeps a list of
+    those who wait, at more than twice the cost, on trio at an eighth more (measured).
     """
 
     __slots__ = ("_create_future", "_event", "_future", "_is_set")
@@ -69,6 +69,6 @@ class Wakeup:
                 self._future = None
         else:
             assert self._event is not None
-            self._event = type(self._event)()  # anyio.Event() would look for the loop once more
+            self._event = type(self._event)()  # anyio.Event() would look for the loop first
             await self._event.wait()
         self._is_set = False
