@@ -198,6 +198,17 @@ async def test_a_released_worker_costs_no_sender() -> None:
         await drained(other)
 
 
+async def test_who_stands_behind_a_released_worker_is_not_cancelled_with_it() -> None:
+    async with running() as senders:
+        blocker, other = stuck(), Worker()
+        submit(senders, blocker)
+        await anyio.wait_all_tasks_blocked()
+        senders.submit(other)
+        blocker.free.set()  # in the very turn in which it is given up
+        senders.release(blocker)
+        await drained(blocker, other)
+
+
 @pytest.mark.usefixtures("virtual_clock")
 async def test_no_progress_for_too_long_is_a_stall() -> None:
     async with running() as senders:

@@ -57,6 +57,7 @@ class _Sender:
         "current",
         "has_moved",
         "has_sent",
+        "released",
         "scope",
         "seen",
         "sent",
@@ -75,6 +76,7 @@ class _Sender:
         self.since = 0.0
         self.has_moved = False
         self.has_sent = False
+        self.released = False  # what its scope knows, too, and takes its time to say on trio
 
     def look(self) -> None:
         """See whether it did anything since the last look, and to whom it has in hand."""
@@ -133,6 +135,7 @@ class Senders:
         wire is no whole message.
         """
         if isinstance(member.sender, _Sender):
+            member.sender.released = True
             member.sender.scope.cancel()
 
     def stop(self) -> None:
@@ -194,7 +197,7 @@ class Senders:
             with sender.scope:
                 while True:
                     await self._walk(sender)
-                    if len(self._idle) >= _KEPT:
+                    if sender.released or len(self._idle) >= _KEPT:
                         break
                     self._idle.append(sender)
                     await sender.work.wait()
@@ -204,7 +207,9 @@ class Senders:
     async def _walk(self, sender: _Sender) -> None:
         """Drain who is first in line, and put it at the end when it has more, until none is."""
         line = self._line
-        while line:
+        # Released in the turn in which its member had just taken the message, it would be
+        # cancelled in the hands of the next, whose connection is not given up.
+        while line and not sender.released:
             member = sender.current = line.popleft()
             member.sender = sender
             sender.taken += 1
