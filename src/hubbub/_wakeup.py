@@ -1,7 +1,7 @@
 """Wakeup: what a task of ours sleeps on until there is something to do.
 
-No loop is known by name here, but what it can do. Used by every task that serves others for as
-long as there is something to serve.
+No loop is known by name here, but what it can do. Used by the hub's flusher, senders and warden,
+by the caretaker's flusher, and by the writer of a stream that is no socket.
 """
 
 from __future__ import annotations

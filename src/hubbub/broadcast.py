@@ -117,7 +117,11 @@ class Broadcast(Tally):
         return True  # a gap notice may be due, if nothing else
 
     def _meet_refusal(self, member: Member, verdict: Verdict) -> bool:
-        """Do without a member whose policy wants it to go, or to wait, which nobody does here."""
+        """Do without a member whose policy wants it to go, or to wait, which nobody does here.
+
+        Returns:
+            As ``offer_to``.
+        """
         assert verdict.disconnect is not None
         member.expel(*verdict.disconnect)
         self.count(verdict)

@@ -103,6 +103,7 @@ class Member:
         self._keeper = keeper
         self.socket = socket
         self._outbox = outbox
+        # Here, too: a delivery past the outbox looks at no object that it could do without.
         self._capacity, self._max_bytes = outbox.capacity, outbox.max_bytes
         self._outlet = socket.outlet
         self._rooms: set[str] = set()
