@@ -514,13 +514,13 @@ class WebSocket:
         except OSError as error:
             self._end(ABNORMAL, "")
             raise self._disconnected() from error
+        if message["type"] == expected:
+            return message
         if message["type"] == "websocket.disconnect":
             code = message.get("code")
             self._end(NO_STATUS if code is None else code, message.get("reason") or "")
             raise self._disconnected()
-        if message["type"] != expected:
-            raise RuntimeError(f"Expected {expected}, got {message['type']}")
-        return message
+        raise RuntimeError(f"Expected {expected}, got {message['type']}")
 
     # -- Sending ------------------------------------------------------------------------
 

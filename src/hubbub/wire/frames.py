@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from enum import Enum
+from struct import Struct
 from typing import Final
 
 from hubbub.close_codes import NO_STATUS, check_close
@@ -62,6 +63,8 @@ _SHORT: Final = {
         FIN | PONG,
     )
 }
+_pack_16: Final = Struct("!BBH").pack  # the headers of longer ones
+_pack_64: Final = Struct("!BBQ").pack
 
 
 def _header(first: int, mask_bit: int, length: int) -> bytes:
@@ -69,8 +72,8 @@ def _header(first: int, mask_bit: int, length: int) -> bytes:
     if length < 126:
         return bytes((first, mask_bit | length))
     if length < 1 << 16:
-        return bytes((first, mask_bit | 126)) + length.to_bytes(2, "big")
-    return bytes((first, mask_bit | 127)) + length.to_bytes(8, "big")
+        return _pack_16(first, mask_bit | 126, length)
+    return _pack_64(first, mask_bit | 127, length)
 
 
 def build_frame(first: int, payload: bytes) -> bytes:

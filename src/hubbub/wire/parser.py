@@ -172,19 +172,22 @@ class Parser:
             start = pos + self._header_size
             if first & 0x08:
                 return _PAUSE if self._is_enough() else self._control(first, start, length)
-            if length > 125:
-                extended = 2 if length == 126 else 8
-                start += extended
-                if size - pos < 2 + extended:
+            if length == 126:
+                start += 2
+                if size - pos < 4:
                     return None
-                if extended == 2:
-                    length = data[pos + 2] << 8 | data[pos + 3]
-                else:
-                    length = int.from_bytes(data[pos + 2 : pos + 10], "big")
+                length = data[pos + 2] << 8 | data[pos + 3]
+                if length < 126:
+                    raise _not_shortest()
+            elif length == 127:
+                start += 8
+                if size - pos < 10:
+                    return None
+                length = int.from_bytes(data[pos + 2 : pos + 10], "big")
                 if length >> 63:
                     raise Failure(PROTOCOL_ERROR, "length with its most significant bit set")
-                if length < (126 if extended == 2 else 65536):
-                    raise Failure(PROTOCOL_ERROR, "length not in its shortest form")
+                if length < 65536:
+                    raise _not_shortest()
             if length > self._room:  # judged before the payload comes
                 self._check_length(first, length)
             if size < start:
@@ -352,6 +355,10 @@ def _decode(payload: bytes) -> str:
 
 def _invalid_text(error: UnicodeDecodeError) -> Failure:
     return Failure(INVALID_DATA, f"invalid UTF-8: {error.reason}")
+
+
+def _not_shortest() -> Failure:
+    return Failure(PROTOCOL_ERROR, "length not in its shortest form")  # §5.2
 
 
 def _parse_close(payload: bytes) -> Close:
