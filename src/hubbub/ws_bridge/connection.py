@@ -93,7 +93,7 @@ class Connection:
         self._config = config
         self._helper = helper
         self._protocol: Protocol | None = None
-        self._frames_key: int | None = None  # the protocol's, looked up for each delivery
+        self._frames_key: int | None = None  # the protocol's, while open
         self._disconnect: Message | None = None  # the event, once the end is known
         self._inbox: deque[Message] | None = None  # what the stand-in has read
         self._stand_in: _StandIn | None = None
@@ -226,10 +226,10 @@ class Connection:
 
     def try_send(self, batch: Batch) -> bool:
         """Send messages if they can be sent now (the Outlet's part)."""
-        if self.phase is not _OPEN:
-            return False
         frames = batch.frames.get(self._frames_key)
         if frames is None:
+            if self.phase is not _OPEN:
+                return False
             assert self._protocol is not None
             frames = self._protocol.send_batch(batch)
         return self.writer.try_write(frames)
@@ -250,6 +250,7 @@ class Connection:
         if self._disconnect is None:
             self._disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
             self.phase = Phase.CLOSING
+            self._frames_key = None
             if self._protocol is not None:
                 self._protocol.discard()
             if self.reading:  # perhaps for a peer that does not answer the close

@@ -99,7 +99,7 @@ class Writer:
         Returns:
             Whether it did.
         """
-        if self._corked:
+        if self._corked_size:
             self.flush()
         if self.draining or self.broken:
             return False
