@@ -89,31 +89,33 @@ class _Held:
         return Verdict(queued=False, dropped=self._member.withdraw(self._ticket))
 
 
-class Broadcast(Tally):
-    """One message on its way through a room, and what became of it so far.
+class Broadcast:
+    """One message on its way through a room.
 
     Attributes:
         message: the message.
         exclude: those to whom it does not go.
+        tally: counts what becomes of it: its room's, since nobody asks about it alone.
     """
 
-    __slots__ = ("exclude", "message")
+    __slots__ = ("exclude", "message", "tally")
+
+    tally: Tally
 
     def __init__(self, message: Prepared, exclude: frozenset[Member]) -> None:
-        super().__init__()
         self.message = message
         self.exclude = exclude
+
+    def start(self, room_tally: Tally) -> None:
+        """Learn where its room counts what becomes of messages."""
+        self.tally = room_tally
 
     def offer_to(self, member: Member) -> bool:
         """Take it to a member's outbox; True when that may have something to send now."""
         verdict = member.offer(self.message)
-        if verdict is QUEUED:
-            self.members += 1
-            self.sent += 1
-            return True
         if verdict.disconnect is not None:
             return self._meet_refusal(member, verdict)
-        self.count(verdict)
+        self.tally.count(verdict)
         return True  # a gap notice may be due, if nothing else
 
     def _meet_refusal(self, member: Member, verdict: Verdict) -> bool:
@@ -124,17 +126,11 @@ class Broadcast(Tally):
         """
         assert verdict.disconnect is not None
         member.expel(*verdict.disconnect)
-        self.count(verdict)
+        self.tally.count(verdict)
         return False
 
-    def finish(self, room_tally: Tally | None = None) -> None:
-        """Learn that the flush is over.
-
-        Args:
-            room_tally: where its room counts what became of it, and what still becomes.
-        """
-        if room_tally is not None:
-            room_tally.add(self)
+    def finish(self) -> None:
+        """Learn that the flush is over, or that there is no room."""
 
 
 class AwaitedBroadcast(Broadcast):
@@ -144,25 +140,29 @@ class AwaitedBroadcast(Broadcast):
 
     def __init__(self, message: Prepared, exclude: frozenset[Member]) -> None:
         super().__init__(message, exclude)
+        self.tally = Tally()
+        self._room_tally = Tally()  # nobody's, if there is no room
         self._flushed = anyio.Event()
         self._held: list[_Held] = []
         self._over = False  # whether the one that waited does so no longer
-        self._room_tally: Tally | None = None
+
+    def start(self, room_tally: Tally) -> None:
+        """Learn where its own count goes, too, when the flush is over."""
+        self._room_tally = room_tally
 
     def _meet_refusal(self, member: Member, verdict: Verdict) -> bool:
         if verdict.patience == 0:
             return super()._meet_refusal(member, verdict)
         held = _Held(member, self.message, verdict)
         if self._over:
-            self.count(held.settle())  # nobody waits, which is not the member's fault
+            self.tally.count(held.settle())  # nobody waits, which is not the member's fault
             return True
         self._held.append(held)
         return False
 
-    def finish(self, room_tally: Tally | None = None) -> None:
-        """Learn that the flush is over."""
-        super().finish(room_tally)
-        self._room_tally = room_tally
+    def finish(self) -> None:
+        """Learn that the flush is over, or that there is no room."""
+        self._room_tally.add(self.tally)
         self._flushed.set()
 
     async def wait(self) -> Delivery:
@@ -176,7 +176,8 @@ class AwaitedBroadcast(Broadcast):
             self._over = True
             for held in self._held:
                 late.count(held.settle())
-            self.add(late)
-            if self._room_tally is not None:
+            self.tally.add(late)
+            if self._flushed.is_set():
                 self._room_tally.add(late)
-        return Delivery(self.members, self.sent, self.dropped, self.disconnected)
+        tally = self.tally
+        return Delivery(tally.members, tally.sent, tally.dropped, tally.disconnected)

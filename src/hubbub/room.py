@@ -78,8 +78,9 @@ class _Stretch:
     def settle(self) -> None:
         """Count whom it has reached."""
         for broadcast in self.broadcasts:
-            broadcast.members += self.reached
-            broadcast.sent += self.reached
+            tally = broadcast.tally
+            tally.members += self.reached
+            tally.sent += self.reached
 
 
 class Room:
@@ -138,6 +139,7 @@ class Room:
 
     def publish(self, broadcast: Broadcast) -> bool:
         """Append a broadcast; True when it is the first that calls for one more flush."""
+        broadcast.start(self._tally)
         self.published += 1
         self._unfinished.append(broadcast)
         return len(self._unfinished) == self._finishing + 1
@@ -238,7 +240,7 @@ class Room:
         its = [broadcast for broadcast in broadcasts if member not in broadcast.exclude]
         if its and member.try_send(_batch(its)):
             for broadcast in its:
-                broadcast.count(QUEUED)
+                broadcast.tally.count(QUEUED)
             return False
         return self._offer(member, its)
 
@@ -257,7 +259,7 @@ class Room:
 
     def _finish(self, count: int) -> None:
         for broadcast in self._unfinished[:count]:
-            broadcast.finish(self._tally)
+            broadcast.finish()
         del self._unfinished[:count]
         self._finishing = 0
 
