@@ -1,7 +1,7 @@
 """Broadcast: one message on its way to the members of a room, and what became of it.
 
-Who the members are, and in which order they get it, is Room's business; what it does to an
-outbox is the outbox's. No task lives here. Made by the hub, for a room.
+Who the members are, and in which order they get messages, is Room's business; how a message gets
+into an outbox is the outbox's. No task lives here. Made by the hub, for a room.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Delivery:
     """What became of one broadcast."""
 
     members: int = 0
-    """To how many members it went: those of the room, less the excluded."""
+    """How many members it was for: those of the room, without the excluded."""
     sent: int = 0
     """How many of them have it in their outbox."""
     dropped: int = 0
@@ -59,7 +59,7 @@ class Tally:
 
 
 class _Held:
-    """A member that has no room for a broadcast, while the publisher waits for it."""
+    """A member that has no room for a broadcast, while the publisher waits for that."""
 
     __slots__ = ("_deadline", "_disconnect", "_expelled", "_member", "_ticket")
 
@@ -73,7 +73,7 @@ class _Held:
         self._ticket = member.stand_in_line(message)
 
     async def wait(self) -> None:
-        """Wait for room, and end the member when patience has come to its end."""
+        """Wait for room; when the policy's patience ends, disconnect the member."""
         with anyio.CancelScope(deadline=self._deadline):
             await self._ticket.settled.wait()
         if not self._ticket.settled.is_set():
@@ -81,7 +81,7 @@ class _Held:
             self._member.expel(*self._disconnect)
 
     def settle(self) -> Verdict:
-        """Wait no longer; what became of the message."""
+        """Stop waiting, and tell what became of the message."""
         if self._ticket.admitted:
             return QUEUED
         if self._expelled:
@@ -94,8 +94,8 @@ class Broadcast:
 
     Attributes:
         message: the message.
-        exclude: those to whom it does not go.
-        tally: counts what becomes of it: its room's, since nobody asks about it alone.
+        exclude: the members that do not get it.
+        tally: counts what becomes of it: the room's own, because nobody asks about this one.
     """
 
     __slots__ = ("exclude", "message", "tally")
@@ -107,11 +107,11 @@ class Broadcast:
         self.exclude = exclude
 
     def start(self, room_tally: Tally) -> None:
-        """Learn where its room counts what becomes of messages."""
+        """Take the tally in which its room counts what becomes of messages."""
         self.tally = room_tally
 
     def offer_to(self, member: Member) -> bool:
-        """Take it to a member's outbox; True when that may have something to send now."""
+        """Offer it to a member's outbox; True when that may have something to send now."""
         verdict = member.offer(self.message)
         if verdict.disconnect is not None:
             return self._meet_refusal(member, verdict)
@@ -119,7 +119,7 @@ class Broadcast:
         return True  # a gap notice may be due, if nothing else
 
     def _meet_refusal(self, member: Member, verdict: Verdict) -> bool:
-        """Do without a member whose policy wants it to go, or to wait, which nobody does here.
+        """Disconnect a member whose policy demands it, or asks to wait, which nobody does here.
 
         Returns:
             As ``offer_to``.
@@ -130,24 +130,24 @@ class Broadcast:
         return False
 
     def finish(self) -> None:
-        """Learn that the flush is over, or that there is no room."""
+        """Note that the flush is over, or that the room does not exist."""
 
 
 class AwaitedBroadcast(Broadcast):
-    """A broadcast whose publisher waits: for its flush, and for members that have no room."""
+    """A broadcast whose publisher waits: for its flush, and for outboxes to have room."""
 
     __slots__ = ("_flushed", "_held", "_over", "_room_tally")
 
     def __init__(self, message: Prepared, exclude: frozenset[Member]) -> None:
         super().__init__(message, exclude)
         self.tally = Tally()
-        self._room_tally = Tally()  # nobody's, if there is no room
+        self._room_tally = Tally()  # nobody's, if the room does not exist
         self._flushed = anyio.Event()
         self._held: list[_Held] = []
-        self._over = False  # whether the one that waited does so no longer
+        self._over = False  # whether the publisher no longer waits
 
     def start(self, room_tally: Tally) -> None:
-        """Learn where its own count goes, too, when the flush is over."""
+        """Take the tally to which its own is added when the flush is over."""
         self._room_tally = room_tally
 
     def _meet_refusal(self, member: Member, verdict: Verdict) -> bool:
@@ -161,7 +161,7 @@ class AwaitedBroadcast(Broadcast):
         return False
 
     def finish(self) -> None:
-        """Learn that the flush is over, or that there is no room."""
+        """Note that the flush is over, or that the room does not exist."""
         self._room_tally.add(self.tally)
         self._flushed.set()
 

@@ -1,6 +1,6 @@
 """Hub: the connection manager, as an application sees it.
 
-What may be asked of it, and when; what it has while it runs is RunningHub. Used by
+What an application may ask of it, and when. What it has while it runs is RunningHub's. Used by
 applications.
 """
 
@@ -54,8 +54,8 @@ class Hub(AsyncContextManagerMixin):
         """Make a hub, which does not run yet.
 
         Args:
-            on_drop: called with a member and a number, whenever that many messages to it were
-                dropped. It must not block; what it raises is logged.
+            on_drop: called with a member and how many messages to it have just been dropped.
+                It must not block; what it raises is logged.
         """
         self._on_drop = on_drop
         self._run: RunningHub | None = None
@@ -83,31 +83,31 @@ class Hub(AsyncContextManagerMixin):
     ) -> AsyncGenerator[Member]:
         """Make a connection a member, in a room, for as long as the block lasts.
 
-        What was sent to the member, or broadcast, before the block ends still reaches it,
-        unless the block raised; then the member leaves all its rooms. The connection stays
-        open.
+        Then the member leaves all its rooms; the connection stays open. Unless the block raised,
+        what was sent or broadcast to the member before is delivered first, in up to 5 seconds.
 
         Args:
             room: the first room; ``Member.join`` enters more.
-            ws: the connection, accepted: a ``WebSocket``, Starlette's or FastAPI's, or a
+            ws: an accepted connection: a ``WebSocket``, Starlette's or FastAPI's, or a
                 connection of trio-websocket or websockets.
             policy: what happens when a broadcast does not fit into the outbox.
             capacity: how many messages may wait in the outbox.
             max_bytes: how many bytes of payload may wait in the outbox.
-            stall_timeout: seconds without any progress, while something waits, after which
-                the member is disconnected with 1013, whatever the policy. None: a peer that
-                does not read, in a room that is silent enough, stays for ever.
-            gap: whether the peer is told of messages that it missed, where it missed them:
-                ``{"type": "gap", "payload": {"missed": 3}}``.
+            stall_timeout: seconds after which a member that takes nothing, although messages
+                wait, is disconnected with 1013, whatever the policy. None: in a quiet room, a
+                peer that does not read stays for ever.
+            gap: whether the peer is told how many messages it missed, in their place among the
+                others: ``{"type": "gap", "payload": {"missed": 3}}``.
             data: anything, kept as ``member.data``.
 
         Yields:
             The member.
 
         Raises:
-            RuntimeError: if the hub is not running, or has this connection as a member.
-            TypeError: if ``ws`` is no connection.
-            ValueError: if a bound is not at least 1.
+            RuntimeError: if the hub is not running, or the connection is a member already, or
+                is Starlette's and not open.
+            TypeError: if ``ws`` is none of these connections.
+            ValueError: if ``capacity`` or ``max_bytes`` is below 1.
             WebSocketDisconnect: if the hub is closing; the connection is then closed with the
                 code that the members get.
         """
@@ -130,13 +130,13 @@ class Hub(AsyncContextManagerMixin):
     ) -> None:
         """Send a message to the members of a room, without waiting for anything.
 
-        It is flushed to their outboxes in the next turn of the loop; several of one turn, with
-        what the next brings, in the one after. A room without members is no error.
+        It reaches their outboxes in the next turn of the loop. Several messages published in one
+        turn do so a turn later, with those that this turn adds. An empty room is not an error.
 
         Args:
             room: the name of the room.
             message: ``str`` as text, ``bytes`` as binary.
-            exclude: a member, or several, to whom it does not go.
+            exclude: a member, or several, who do not get it.
 
         Raises:
             RuntimeError: if the hub is not running.
@@ -150,13 +150,13 @@ class Hub(AsyncContextManagerMixin):
     ) -> Delivery:
         """Send a message to the members of a room, and wait until all outboxes have it.
 
-        It never waits for a peer, but for those with the policy ``Block``. Cancelled, it is
-        sent all the same, to all who have room for it.
+        It never waits for a peer, except for members with the policy ``Block``. If the wait is
+        cancelled, the message still goes to all members that have room for it.
 
         Args:
             room: the name of the room.
             message: ``str`` as text, ``bytes`` as binary.
-            exclude: a member, or several, to whom it does not go.
+            exclude: a member, or several, who do not get it.
 
         Returns:
             What became of it.
@@ -203,13 +203,13 @@ class Hub(AsyncContextManagerMixin):
         return self._run.statistics() if self._run is not None else HubStatistics()
 
     async def aclose(self, code: int = 1001, drain: float = DRAIN) -> None:
-        """Close: no more joins, what waits is sent, then everybody is disconnected.
+        """Refuse further joins, send what waits, then disconnect everybody.
 
-        Done by itself when the hub's block ends. Does nothing when the hub is closed.
+        The hub's block does this when it ends. Does nothing when the hub is not running.
 
         Args:
-            code: the close code.
-            drain: seconds that the members' outboxes may take to empty.
+            code: the close code; 1001 (going away) by default.
+            drain: seconds that the members' outboxes may take to empty; 5 by default.
 
         Raises:
             ValueError: if the code must not be sent.

@@ -1,7 +1,7 @@
 """Member: a connection in the rooms of a hub, and the way from its outbox to its socket.
 
-What a member needs of the hub (Keeper) is said here, as a protocol. No room and no task lives
-here, and it is all one whose connection it is (Socket). Made by the hub.
+What a member asks of its hub is a protocol here, Keeper; which library its connection comes from
+is hidden behind Socket. No room and no task lives here. Made by the hub.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = ("Keeper", "Member")
 
 _logger = logging.getLogger("hubbub")
-_MESSAGES_AT_ONCE = 16  # before others have their turn
+_MESSAGES_AT_ONCE = 16  # then the other members have their turn
 
 
 class Keeper(Protocol):
-    """What a member asks of whoever keeps it and its rooms."""
+    """What a member asks of the hub that keeps it and its rooms."""
 
     def enter(self, member: Member, room: str) -> None:
         """Put a member into a room."""
@@ -48,7 +48,7 @@ class Keeper(Protocol):
         ...
 
     def note_dropped(self, member: Member, count: int) -> None:
-        """Hear that messages to a member were dropped."""
+        """Note that messages to a member were dropped."""
         ...
 
     def expel(self, member: Member, code: int, reason: str) -> None:
@@ -56,7 +56,7 @@ class Keeper(Protocol):
         ...
 
     def forget(self, member: Member, code: int, reason: str) -> None:
-        """End the member; its connection is over, or not the keeper's business."""
+        """End the member, and leave its connection alone: it is over, or goes on without us."""
         ...
 
 
@@ -67,8 +67,8 @@ class Member:
 
     Attributes:
         data: what the application attached to it.
-        socket: what its connection is to a hub.
-        stall_timeout: seconds without progress after which it is disconnected.
+        socket: its connection, as a hub sees it.
+        stall_timeout: seconds without progress after which it is disconnected; None: never.
     """
 
     __slots__ = (
@@ -103,7 +103,7 @@ class Member:
         self._keeper = keeper
         self.socket = socket
         self._outbox = outbox
-        # Here, too: a delivery past the outbox looks at no object that it could do without.
+        # Copies: a delivery that bypasses the outbox shall not have to look into it.
         self._capacity, self._max_bytes = outbox.capacity, outbox.max_bytes
         self._outlet = socket.outlet
         self._rooms: set[str] = set()
@@ -126,14 +126,14 @@ class Member:
 
     @property
     def is_over(self) -> bool:
-        """Whether its time is over, although its connection may not be closed yet."""
+        """Whether it has ended; its connection may not be closed yet."""
         return self._end is not None
 
     def join(self, room: str) -> None:
         """Enter another room; does nothing for one that it is in.
 
         Raises:
-            WebSocketDisconnect: if the member's time is over.
+            WebSocketDisconnect: if the member has ended.
         """
         self._require_alive()
         if room not in self._rooms:
@@ -150,7 +150,7 @@ class Member:
             self._keeper.leave(self, room)
 
     async def send(self, message: Data) -> None:
-        """Send to this member alone, behind all that was broadcast before.
+        """Send to this member alone, after everything that was broadcast before.
 
         Returns as soon as the message is in the outbox; waits while that is full, whatever
         the policy. A cancelled send sends nothing.
@@ -169,10 +169,10 @@ class Member:
         self._keeper.schedule(self)
 
     def send_nowait(self, message: Data) -> None:
-        """Send to this member alone, in this very place among the broadcasts.
+        """Send to this member alone, at exactly this point among the broadcasts.
 
-        What was broadcast before comes before it, what is broadcast after comes after it: so
-        a snapshot can be followed by every change to it, and by no other.
+        What was broadcast before this call arrives before the message, and what is broadcast
+        later arrives after it: so a snapshot is followed by exactly the changes made since.
 
             async with hub.join("prices", ws) as me:
                 me.send_nowait(json.dumps(prices))
@@ -198,7 +198,7 @@ class Member:
     # -- For rooms, senders and the hub -------------------------------------------------
 
     def try_send(self, batch: Batch) -> bool:
-        """Send past the outbox, on a server that has an outlet, when nothing waits."""
+        """Send past the outbox, if nothing waits and the server offers an outlet."""
         outlet = self._outlet
         if outlet is None or self.in_line:
             return False
@@ -214,11 +214,11 @@ class Member:
         return self._outbox.try_queue(batch)
 
     def offer(self, message: Prepared) -> Verdict:
-        """Queue a message, or let the policy speak. Neither waits nor raises."""
+        """Queue a message, or let the policy decide. Neither waits nor raises."""
         try:
             verdict = self._outbox.offer(message)
         except Exception:
-            # A policy of the application's own. It is this member's misfortune, nobody else's.
+            # A policy of the application's own: its failure must harm this member only.
             _logger.exception("The policy of %r failed", self)
             return Verdict(queued=False, disconnect=(1011, ""))
         if verdict.dropped:
@@ -226,11 +226,11 @@ class Member:
         return verdict
 
     def stand_in_line(self, message: Prepared) -> Ticket:
-        """Let a message that does not fit come before all later ones."""
+        """Put a message that does not fit in line, ahead of all later ones."""
         return self._outbox.stand_in_line(message)
 
     def withdraw(self, ticket: Ticket) -> bool:
-        """Give up a message that stands in line; False when that is settled by now."""
+        """Give up a message that stands in line; False when it has been settled already."""
         if ticket.settled.is_set():
             return False
         self._outbox.withdraw(ticket)
@@ -256,10 +256,10 @@ class Member:
             else:
                 return not self._outbox.closed
         except WebSocketDisconnect as end:
-            # Eagerly: its handler may not look for a long time.
+            # At once: its handler may not notice for a long time.
             self._keeper.forget(self, end.code, end.reason)
         except Exception:
-            # Whatever a server throws: it is this connection's misfortune, nobody else's.
+            # Whatever a server raises must harm this connection only.
             _logger.exception("Sending to %r failed", self)
             self._keeper.expel(self, 1011, "")
         finally:
@@ -269,7 +269,7 @@ class Member:
         return False
 
     async def wait_drained(self) -> None:
-        """Wait until nothing waits in the outbox, nor is in a sender's hands."""
+        """Wait until the outbox is empty and no sender has a message of it in hand."""
         while self.in_line:
             if self._drained is None:
                 self._drained = anyio.Event()
@@ -299,7 +299,7 @@ class Member:
 
 
 async def _send_by(outlet: Outlet, message: Prepared) -> bool:
-    """Send the short way; False at its end, or when somebody else was faster."""
+    """Send through the outlet; False if it closed, or somebody else was faster."""
     if outlet.try_send(message):
         return True
     await outlet.writable()

@@ -1,8 +1,8 @@
 """Outbox: one member's bounded send channel.
 
-Messages wait here between whoever sends to a member and whoever hands them to its socket.
-The bound is in messages and in bytes; a policy decides about a message that may not wait and
-does not fit. No task, no socket and no room lives here. Used by Member.
+Messages to a member wait here until they are handed to its socket. It is bounded in messages and
+in bytes; a policy decides about a message that does not fit and whose sender does not wait. No
+task, no socket and no room lives here. Used by Member.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Verdict(NamedTuple):
     queued: bool
     """Whether it waits in the outbox now."""
     dropped: int = 0
-    """How many messages were given up for it, itself included when it is not queued."""
+    """How many messages were dropped for it, itself included when it is not queued."""
     disconnect: tuple[int, str] | None = None
     """Code and reason to disconnect the member with instead."""
     patience: float | None = 0
-    """Seconds that a publisher may wait for room before that; None for no limit."""
+    """Seconds that a publisher may wait for room before it disconnects; None for no limit."""
 
 
 QUEUED = Verdict(queued=True)
@@ -46,9 +46,9 @@ class Policy(Protocol):
     """Decides what happens to a message that does not fit into an outbox."""
 
     def overflow(self, outbox: Outbox, message: Prepared) -> Verdict:
-        """Make room for a message in an outbox, or refuse the one or the other.
+        """Make room for a message in an outbox, or refuse the message, or the member.
 
-        It is synchronous: nothing else happens to the outbox meanwhile.
+        It is synchronous, so that nothing else happens to the outbox meanwhile.
         """
         ...
 
@@ -72,7 +72,16 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatistics:
-    """One moment of an outbox."""
+    """A snapshot of an outbox.
+
+    Attributes:
+        waiting: how many messages wait.
+        waiting_bytes: how many bytes of payload wait.
+        taken: how many messages were taken to be sent so far.
+        dropped: how many messages were dropped so far.
+        capacity: how many messages may wait.
+        max_bytes: how many bytes of payload may wait.
+    """
 
     waiting: int
     waiting_bytes: int
@@ -110,13 +119,13 @@ class Outbox(ObjectSendStream[Prepared]):
         self.taken = 0
         self.dropped = 0
         self._missed = 0  # dropped since take_missed() last told
-        self._gap_at = 0  # how many are to be taken before the first of these is missed
+        self._gap_at = 0  # the value of ``taken`` at which the first of these is missing
         self._policy = policy
         self._queue: deque[Prepared] = deque()
         self._bytes = 0
         self._line: deque[Ticket] = deque()
         self._closed = False
-        self._room: anyio.Event | None = None  # set once there is more room or no outbox
+        self._room: anyio.Event | None = None  # set when there is more room, or it is closed
 
     def __iter__(self) -> Iterator[Prepared]:
         return iter(self._queue)
@@ -126,7 +135,7 @@ class Outbox(ObjectSendStream[Prepared]):
 
     @property
     def closed(self) -> bool:
-        """Whether the outbox takes nothing more."""
+        """Whether the outbox accepts no more messages."""
         return self._closed
 
     def fits(self, message: Prepared) -> bool:
@@ -158,10 +167,10 @@ class Outbox(ObjectSendStream[Prepared]):
         return QUEUED
 
     def stand_in_line(self, message: Prepared) -> Ticket:
-        """Put a message into the line before the outbox; those in it come before all others.
+        """Put a message in line for room, ahead of all that is offered later.
 
-        Whoever calls this waits for the ticket to be settled, or withdraws it: so the line is
-        as long as there are publishers that wait.
+        The caller waits for the ticket to be settled, or withdraws it: so the line is never
+        longer than the number of publishers that wait.
         """
         ticket = Ticket(message)
         self._line.append(ticket)
@@ -173,7 +182,7 @@ class Outbox(ObjectSendStream[Prepared]):
             self._line.remove(ticket)
             ticket.settled.set()
             self.refuse()
-            self._admit()  # what stood behind it may be smaller
+            self._admit()  # the next in line may be smaller
 
     def send_nowait(self, message: Prepared) -> None:
         """Queue the message.
@@ -224,14 +233,14 @@ class Outbox(ObjectSendStream[Prepared]):
         return message
 
     def take_missed(self) -> int:
-        """Tell how many messages were dropped from the place where the next one is taken."""
+        """Tell, once, how many messages are missing before the next one to be taken."""
         if not self._missed or self.taken < self._gap_at:
             return 0
         missed, self._missed = self._missed, 0
         return missed
 
     def close(self) -> None:
-        """Take nothing more and forget what waits; who waits for room is told."""
+        """Accept no more messages, discard those that wait, and wake whoever waits for room."""
         self._closed = True
         self._queue.clear()
         self._bytes = 0
@@ -254,7 +263,7 @@ class Outbox(ObjectSendStream[Prepared]):
         self._count_dropped(1, behind=0)
 
     def rewrite(self, messages: Iterable[Prepared], offered: Prepared) -> Verdict:
-        """Let other messages wait, less the oldest of them that do not fit.
+        """Replace the messages that wait, and drop the oldest of the new ones if they do not fit.
 
         Args:
             messages: some of those that wait and the one that was offered, in any order.
@@ -285,7 +294,7 @@ class Outbox(ObjectSendStream[Prepared]):
             ticket.settled.set()
 
     async def aclose(self) -> None:
-        """Close as ``close`` does, as a stream is closed."""
+        """Do what ``close`` does, as every anyio stream can."""
         self.close()
         await checkpoint()
 

@@ -40,17 +40,17 @@ class Disconnect:
         check_close(self.code, self.reason)
 
     def overflow(self, outbox: Outbox, message: Prepared) -> Verdict:
-        """Refuse the message, and the member."""
+        """Refuse the message, and disconnect the member."""
         del outbox, message
         return Verdict(queued=False, disconnect=(self.code, self.reason))
 
 
 @dataclass(frozen=True, slots=True)
 class DropOldest:
-    """Drop the oldest messages that wait, for members to whom only the news matters."""
+    """Drop the oldest messages that wait, for members to whom only the latest matter."""
 
     def overflow(self, outbox: Outbox, message: Prepared) -> Verdict:
-        """Drop from the front until the message fits; itself when it never can."""
+        """Drop from the front until the message fits; drop the message if it never can."""
         if message.size > outbox.max_bytes:
             return outbox.refuse()
         dropped = 0
@@ -76,13 +76,13 @@ class Coalesce:
     """Keep the last value of each key, for members who want to know how things stand.
 
     When the outbox is full, each key's newest message takes the place of its oldest, and the
-    others of that key are dropped; so a key that changes often cannot keep the others from
-    their turn. Keys in different messages may change their order; messages without a key stay.
-    When that does not make room, the oldest messages are dropped. Choose a capacity above the
-    number of keys.
+    others of that key are dropped; so a key that changes often cannot starve the others.
+    Messages of different keys may change their order; messages without a key stay. When that
+    does not make room, the oldest messages are dropped. Choose a capacity above the number of
+    keys.
 
     Attributes:
-        key: gives a message's key, or None for a message that has none. It is called once for
+        key: returns a message's key, or None for a message that has none. It is called once for
             each message, whatever the number of members, and only if one of them is slow.
     """
 
@@ -101,14 +101,14 @@ class Coalesce:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Let whoever awaits ``broadcast`` wait for room, then disconnect: nothing is lost before.
+    """Make ``broadcast`` wait for room, then disconnect: until then nothing is lost.
 
-    One slow member then holds up its publishers, and with them everybody who waits for them:
-    for few members who must hear everything. A ``broadcast_nowait`` cannot wait: it
+    One slow member holds up its publishers, and with them everybody who waits for them: this is
+    for a few members that must get everything. A ``broadcast_nowait`` cannot wait: it
     disconnects a member that has no room.
 
     Attributes:
-        timeout: seconds to wait for room; None for no limit but the member's stall_timeout.
+        timeout: seconds to wait for room; None for no limit but the member's ``stall_timeout``.
     """
 
     timeout: float | None = 5.0

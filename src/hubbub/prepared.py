@@ -1,7 +1,7 @@
-"""Prepared: one message, made ready once, for however many peers it goes to; and Outlet.
+"""Prepared: one message, encoded once for however many peers it goes to; and Outlet.
 
-No queue and no connection lives here. Made by whoever sends into an outbox; an Outlet is
-what a server of ours offers to whoever has prepared messages, as a Batch.
+No queue and no connection lives here. Made by whoever sends into an outbox. Through an Outlet,
+our server takes prepared messages, as a Batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OUTLET = "hubbub.outlet"
 
 
 class Batch(Protocol):
-    """What is sent at once, with what all its receivers share: one message, or several."""
+    """One message or several, sent at once, with the frames that all its receivers share."""
 
     @property
     def messages(self) -> Sequence[Prepared]:
@@ -29,7 +29,7 @@ class Batch(Protocol):
 
     @property
     def count(self) -> int:
-        """How many they are."""
+        """How many messages there are."""
         ...
 
     @property
@@ -39,14 +39,14 @@ class Batch(Protocol):
 
     @property
     def frames(self) -> dict[int | None, bytes]:
-        """Their frames, joined, as servers send them, by the window bits of their compression.
+        """Their frames as servers send them, joined, by the window bits of their compression.
 
-        0 is without. The protocol of the first receiver that needs some has them built.
+        0 stands for no compression. The first receiver that needs some has them built.
         """
         ...
 
     def build_frames(self, key: int, build: Callable[[Data], bytes]) -> bytes:
-        """Build the ``frames`` of one key, by what builds the frame of a message."""
+        """Build the ``frames`` of one key, with a function that builds a message's frame."""
         ...
 
 
@@ -90,7 +90,7 @@ class Prepared:
         return frame
 
     def key(self, function: Callable[[Data], Hashable]) -> Hashable:
-        """Compute a key of the message, once for all who ask with the same function."""
+        """Compute a key of the message, once for each function."""
         if self._keys is None:
             self._keys = {}
         try:
@@ -119,7 +119,7 @@ class Burst:
         self.frames: dict[int | None, bytes] = {}
 
     def build_frames(self, key: int, build: Callable[[Data], bytes]) -> bytes:
-        """As ``Batch.build_frames``, of those frames that are not built yet."""
+        """As ``Batch.build_frames``; a frame that a message has already is reused."""
         frames = self.frames[key] = b"".join(
             [
                 message.frames.get(key) or message.build_frames(key, build)
@@ -137,7 +137,7 @@ class Outlet(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be sent, now or ever again."""
+        """Whether nothing can ever be sent again."""
         ...
 
     def try_send(self, batch: Batch) -> bool:

@@ -1,7 +1,7 @@
-"""Room: the members that share broadcasts, and the way of these to their outboxes.
+"""Room: the members that share broadcasts, and how broadcasts reach their outboxes.
 
-A broadcast is appended to its room; a flush passes all members, and takes to each what it lacks
-by then. No name -> room mapping and no task lives here, and no policy. Used by the hub, which
+A broadcast is appended to its room; a flush visits all members, and takes to each whatever it
+lacks by then. No name -> room mapping, no task and no policy lives here. Used by the hub, which
 keeps the rooms and runs the flushes.
 """
 
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 
 __all__ = ("Room", "RoomStatistics")
 
-_MESSAGES_PER_CHECKPOINT = 512  # to several members together; all else is counted in these
-_MESSAGES_PER_MEMBER = 8  # as many cost what the system call does
-_OVERFLOWS_PER_CHECKPOINT = 16  # in each of which a policy speaks, and one has to go, perhaps
-_GONE: Final = sys.maxsize  # after this broadcast none is lacking
+_MESSAGES_PER_CHECKPOINT = 512  # to all members together
+_MESSAGES_PER_MEMBER = 8  # at least, as they are counted: its system call costs as much
+_OVERFLOWS_PER_CHECKPOINT = 16  # each runs a policy, and may disconnect a member
+_GONE: Final = sys.maxsize  # in place of a broadcast's number: no later one is lacking
 
 
 @dataclass(frozen=True, slots=True)
 class RoomStatistics:
-    """One moment of a room; the counts are of all its time."""
+    """A snapshot of a room; it counts from the room's creation."""
 
     members: int
     broadcasts: int
     sent: int
     """Messages that went into members' outboxes."""
     dropped: int
-    """Messages that broadcasts to this room made members' outboxes drop."""
+    """Messages that members' outboxes dropped because of broadcasts to this room."""
     disconnected: int
     """Members that were disconnected because of a broadcast."""
 
@@ -55,13 +55,13 @@ class _Place:
 
     def __init__(self, member: Member, since: int) -> None:
         self.member = member
-        # The number of the last broadcast that it needs no more: it has come later, or it has
-        # had it. So it gets each once, whoever takes it there.
+        # The number of the last broadcast that it does not lack, because it had it or joined
+        # after it. So it gets each one once, from ``flush`` or from ``flush_to``.
         self.since = since
 
 
 class _Stretch:
-    """Broadcasts that follow one another, as they go to all who lack just these."""
+    """Consecutive broadcasts, batched once for all members that lack exactly these."""
 
     __slots__ = ("batch", "broadcasts", "excluded", "last", "reached", "since")
 
@@ -73,10 +73,10 @@ class _Stretch:
             self.excluded = self.excluded.union(*[each.exclude for each in broadcasts])
         self.since = since
         self.last = since + len(broadcasts)
-        self.reached = 0  # how many have all of it in their outbox, or beyond
+        self.reached = 0  # how many members have all of it in their outbox, or past it
 
     def settle(self) -> None:
-        """Count whom it has reached."""
+        """Count, for each broadcast, the members that it has reached."""
         for broadcast in self.broadcasts:
             tally = broadcast.tally
             tally.members += self.reached
@@ -98,8 +98,8 @@ class Room:
         self.published = 0
         self._tally = Tally()
         self._places: dict[Member, _Place] = {}
-        self._unfinished: list[Broadcast] = []  # the last ones, which some members may lack
-        self._finishing = 0  # as many of them will be finished by the flush that is under way
+        self._unfinished: list[Broadcast] = []  # the newest ones, which some members may lack
+        self._finishing = 0  # how many of them the flush that is under way will finish
 
     def __repr__(self) -> str:
         return f"<Room {self.name!r} of {len(self._places)}>"
@@ -138,52 +138,52 @@ class Room:
         return self.published - len(self._unfinished)
 
     def publish(self, broadcast: Broadcast) -> bool:
-        """Append a broadcast; True when it is the first that calls for one more flush."""
+        """Append a broadcast; True when another flush has to be scheduled for it."""
         broadcast.start(self._tally)
         self.published += 1
         self._unfinished.append(broadcast)
         return len(self._unfinished) == self._finishing + 1
 
     async def flush(self, schedule: Callable[[Member], None], wake: Callable[[], None]) -> None:
-        """Pass all members once, and take to each one's outbox what it lacks by then.
+        """Visit all members once, and take to each one's outbox whatever it lacks by then.
 
-        What is published meanwhile goes along from here on, and to those before at the next
-        pass: so a busy room sends each member much at a time, and nothing has to wait for a
-        pass to end. One flush at a time, by one task: so all members get a room's messages in
-        the same order, whoever published them.
+        What is published meanwhile goes along to the members still to be visited; the others
+        get it from the next flush. So a busy room sends each member many messages at a time,
+        and no message waits for a flush to end. One task runs one flush at a time, so that all
+        members get a room's messages in the same order, whoever published them.
 
         Args:
             schedule: called with each member that has something to send now.
-            wake: called now and then, when members have been scheduled.
+            wake: called before each checkpoint and at the end: members may be scheduled.
         """
         if len(self._unfinished) > 1:
-            await checkpoint()  # of a burst, the next turn of the loop brings more (measured)
+            await checkpoint()  # a burst: the next turn of the loop brings more of it (measured)
         self._finishing = len(self._unfinished)
         places = iter(tuple(self._places.values()))
         stretch = _Stretch(self._unfinished[:], self.finished)
         try:
-            stretch = self._pass(places, stretch, schedule)
+            stretch = self._visit_next(places, stretch, schedule)
             while length_hint(places):
                 wake()
                 await checkpoint()
-                stretch = self._pass(places, stretch, schedule)
+                stretch = self._visit_next(places, stretch, schedule)
         finally:
             stretch.settle()
         self._finish(self._finishing)
         wake()
 
-    def _pass(
+    def _visit_next(
         self, places: Iterator[_Place], stretch: _Stretch, schedule: Callable[[Member], None]
     ) -> _Stretch:
-        """Take to the next members what they lack: to as many as may be without a checkpoint.
+        """Take to the next members what they lack, as far as the next checkpoint.
 
         Args:
-            places: theirs, and those of the ones after them.
-            stretch: what the one before them has got.
-            schedule: called with each that has something to send now.
+            places: those that are still to be visited.
+            stretch: what the last member visited was given.
+            schedule: called with each member that has something to send now.
 
         Returns:
-            What the last one has got.
+            What the last member visited was given, now.
         """
         cost = max(len(self._unfinished), _MESSAGES_PER_MEMBER)
         batch, excluded = stretch.batch, stretch.excluded
@@ -236,19 +236,19 @@ class Room:
         return self._unfinished[since - self.published :]
 
     def _take_to(self, member: Member, broadcasts: list[Broadcast]) -> bool:
-        """Take to a member what is for it; True when it has something to send now."""
-        its = [broadcast for broadcast in broadcasts if member not in broadcast.exclude]
-        if its and member.try_send(_batch(its)):
-            for broadcast in its:
+        """Take to a member what does not exclude it; True when it has something to send now."""
+        wanted = [broadcast for broadcast in broadcasts if member not in broadcast.exclude]
+        if wanted and member.try_send(_batch(wanted)):
+            for broadcast in wanted:
                 broadcast.tally.count(QUEUED)
             return False
-        return self._offer(member, its)
+        return self._offer(member, wanted)
 
-    def _offer(self, member: Member, its: list[Broadcast]) -> bool:
+    def _offer(self, member: Member, broadcasts: list[Broadcast]) -> bool:
         """Offer a member some broadcasts; True when it has something to send now."""
         queued = False
-        for broadcast in its:
-            if member not in self._places:  # the one before was too much for it
+        for broadcast in broadcasts:
+            if member not in self._places:  # the last one got it disconnected
                 return False
             queued = broadcast.offer_to(member) or queued
         return queued

@@ -1,4 +1,4 @@
-"""RunningHub: what a hub has while it runs: members, rooms, and the tasks that move messages.
+"""RunningHub: the members and rooms of a hub that runs, and the tasks that move messages.
 
 Who is connected, name -> room, and the lifespan of all that. How a message gets into an
 outbox is Room's business, how it gets out is Senders'. Used by Hub.
@@ -34,18 +34,18 @@ __all__ = ("DRAIN", "HubStatistics", "RunningHub", "run_hub")
 
 _logger = logging.getLogger("hubbub")
 DRAIN = 5.0
-"""Seconds for everybody's outboxes when the hub closes."""
+"""Seconds for all outboxes to empty when the hub closes."""
 _CLOSE_TIMEOUT = 5.0  # seconds for a member's close frame, or its last message, to leave
 
 
 @dataclass(frozen=True, slots=True)
 class HubStatistics:
-    """One moment of a hub."""
+    """A snapshot of a hub."""
 
     connections: int = 0
     rooms: int = 0
     senders: int = 0
-    """Tasks that drain outboxes; as many more than usual as there are stuck peers."""
+    """Tasks that drain outboxes: up to four, and more while peers are stuck."""
     sent: int = 0
     """Messages that were handed to servers so far."""
     dropped: int = 0
@@ -53,14 +53,14 @@ class HubStatistics:
     disconnected: int = 0
     """Members that the hub has disconnected so far."""
     abandoned: int = 0
-    """Those of them whose server did not let the close frame out in time."""
+    """Those of them to whom the close frame could not be sent in time."""
 
 
 class RunningHub:
     """What a hub has while it runs; the keeper of its members.
 
-    Its tasks are shielded: a hub that is cancelled still has its members told, which needs
-    them. Each ends with ``stop``, or has a deadline.
+    Its tasks are shielded, because a hub that is cancelled still needs them to tell its members.
+    Each ends with ``stop``, or has a deadline.
 
     Attributes:
         rooms: those that have members, by name.
@@ -68,7 +68,7 @@ class RunningHub:
     """
 
     farewells: TaskGroup
-    """Takes leave of those who are members no more; must be there before anybody is one."""
+    """Runs what is left to do for former members; to be set before the first one joins."""
 
     def __init__(self, workers: TaskGroup, on_drop: Callable[[Member, int], None] | None) -> None:
         self.rooms: dict[str, Room] = {}
@@ -81,7 +81,7 @@ class RunningHub:
         self._dirty: deque[Room] = deque()
         self._wakeup = Wakeup()
         self._flushed: anyio.Event | None = None  # set after a flush, if somebody waits
-        self._sent = 0  # by those who have gone
+        self._sent = 0  # to members that have left
         self._dropped = 0
         self._disconnected = 0
         self._abandoned = 0
@@ -118,7 +118,7 @@ class RunningHub:
         """Make a connection a member, without a room.
 
         Raises:
-            RuntimeError: if it is one.
+            RuntimeError: if it is one already.
         """
         if socket in self._members:
             raise RuntimeError(
@@ -130,11 +130,11 @@ class RunningHub:
         return member
 
     def enter(self, member: Member, room: str) -> None:
-        """Put a member into a room, which there is from then on."""
+        """Put a member into a room, which is created if need be."""
         self.rooms.setdefault(room, Room(room)).add(member)
 
     def leave(self, member: Member, room: str) -> None:
-        """Take a member out of a room, which goes with its last."""
+        """Take a member out of a room, which is deleted with its last member."""
         self.rooms[room].remove(member)
         if not self.rooms[room]:
             del self.rooms[room]
@@ -150,7 +150,7 @@ class RunningHub:
         if self._on_drop is not None:
             try:
                 self._on_drop(member, count)
-            except Exception:  # the application's own, and no reason to harm the hub
+            except Exception:  # the application's own: it must not harm the hub
                 _logger.exception("on_drop failed")
 
     def expel(self, member: Member, code: int, reason: str) -> None:
@@ -160,14 +160,14 @@ class RunningHub:
             self.farewells.start_soon(self._disconnect, member, code, reason)
 
     async def drain(self, member: Member) -> None:
-        """Let a member that is about to leave have what is for it, while there is time."""
+        """Send a member that is about to leave what is still for it, if that goes in time."""
         if self._members.get(member.socket) is member:
             self.flush_to(member)
             with anyio.move_on_after(_CLOSE_TIMEOUT):
                 await member.wait_drained()
 
     def forget(self, member: Member, code: int, reason: str) -> None:
-        """End the member; a message that is on its way to it may still arrive."""
+        """End the member; a message that is being sent to it may still arrive."""
         if self._remove(member, code, reason) and member.in_line:
             self.farewells.start_soon(self._let_go, member)
 
@@ -181,11 +181,11 @@ class RunningHub:
 
     async def _disconnect(self, member: Member, code: int, reason: str) -> None:
         # A peer that is merely slow takes its last message now, and then learns why it has
-        # to go. One that does not read at all holds up its sender, until here.
+        # to go. One that does not read at all holds up its sender until it is released below.
         with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True) as scope:
             try:
                 await member.socket.disconnect(code, reason)
-            except Exception:  # whatever a server throws is this connection's misfortune
+            except Exception:  # whatever a server raises must harm this connection only
                 _logger.exception("Disconnecting %r failed", member)
         self._abandoned += scope.cancelled_caught
         self._senders.release(member)
@@ -198,7 +198,7 @@ class RunningHub:
     # -- Broadcasts ---------------------------------------------------------------------
 
     def publish(self, name: str, broadcast: Broadcast) -> None:
-        """Let a broadcast gather in its room, if there is one."""
+        """Append a broadcast to its room, if there is one."""
         room = self.rooms.get(name)
         if room is None:
             broadcast.finish()
@@ -206,7 +206,7 @@ class RunningHub:
             self._publish_to(room, broadcast)
 
     def publish_to_all(self, broadcast: Broadcast) -> None:
-        """Let a broadcast gather in the room that everybody is in."""
+        """Append a broadcast to the room that everybody is in."""
         if self._members:
             self._publish_to(self._everybody, broadcast)
         else:
@@ -218,13 +218,13 @@ class RunningHub:
             self._wakeup.set()
 
     def flush_to(self, member: Member) -> None:
-        """Take to a member what has gathered in its rooms."""
+        """Take to a member what its rooms have not flushed yet."""
         for room in self._dirty:
             if room.flush_to(member):
                 self.schedule(member)
 
-    async def _flushed_all(self) -> None:
-        # What was published by now; not what follows.
+    async def _wait_flushed(self) -> None:
+        """Wait until all that has been published by now is flushed; not what follows."""
         for room, published in [(room, room.published) for room in self._dirty]:
             while room.finished < published:
                 if self._flushed is None:
@@ -250,16 +250,16 @@ class RunningHub:
                     await self._wakeup.wait()
         finally:
             for room in self._dirty:
-                room.abandon()  # or who waits for a broadcast would wait for ever
+                room.abandon()  # or whoever waits for a broadcast would wait for ever
             self._tell_flushed()
 
     # -- The end ------------------------------------------------------------------------
 
     async def close(self, code: int, drain: float) -> None:
-        """Let nobody join; after ``drain`` seconds at most, disconnect everybody."""
+        """Refuse joins; when all is sent, or after ``drain`` seconds, disconnect everybody."""
         self.closing = code
         with anyio.move_on_after(drain):
-            await self._flushed_all()
+            await self._wait_flushed()
             for member in self.members:
                 await member.wait_drained()
         async with create_task_group() as closing:
@@ -269,7 +269,7 @@ class RunningHub:
                 closing.start_soon(self._disconnect, member, code, "")
 
     async def end(self) -> None:
-        """Close; leave nobody a member, whether or not there was time for that."""
+        """Close, and remove all members, whether or not there was time to close."""
         with anyio.move_on_after(DRAIN + _CLOSE_TIMEOUT, shield=True):
             await self.close(1001, DRAIN)
         for member in self.members:
@@ -287,7 +287,7 @@ async def run_hub(on_drop: Callable[[Member, int], None] | None) -> AsyncGenerat
     async with create_task_group() as workers:
         run = RunningHub(workers, on_drop)
         try:
-            # They end first: who still takes its last message needs its sender for it.
+            # The farewells end first: to a last message they still need the senders.
             async with create_task_group() as run.farewells:
                 try:
                     yield run

@@ -1,10 +1,10 @@
-"""Senders: a few tasks that drain many outboxes, so that one stuck peer holds up nobody.
+"""Senders: a few tasks that drain many outboxes, so that a stuck peer holds up nobody else.
 
-A writer task per member would be woken for each message; here whoever has something to send
-stands in one line, and a few senders walk it. A member is in one sender's hands at a time,
-so its order holds. A sender whose peer does not read is stuck, and only that one: a warden
-that sees the line not moving puts another sender to work. No rooms and no policy live here.
-Used by the hub.
+A writer task per member would be woken for each message; here members with something to send
+stand in one line, and a few senders serve it. A member is in one sender's hands at a time, so
+its order holds. A peer that does not read holds up its sender, and no other: a warden that sees
+the line stand still puts another sender to work. No rooms and no policy live here. Used by the
+hub.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 __all__ = ("Drainable", "Senders")
 
 _KEPT = 4  # senders that stay when there is nothing to do
-# Seconds that the line may stand still. No part of the tenth of a second after which anyio's
-# wait_all_tasks_blocked looks again on asyncio, or it would come upon the warden every time.
+# Seconds that the line may stand still. Not a fraction of the 0.1 s at which anyio's
+# wait_all_tasks_blocked polls on asyncio, or it would find the warden awake every time.
 _PATIENCE = 0.023
-_MESSAGES_PER_CHECKPOINT = 32  # of each sender: many a server's send never yields
+_MESSAGES_PER_CHECKPOINT = 32  # of each sender: many servers' send never yields
 
 
 class Drainable(Protocol):
     """Something with messages to send, which one sender at a time may drain."""
 
     in_line: bool
-    """Kept by the senders: whether it waits in the line or is in a sender's hands."""
+    """Set by the senders: whether it waits in the line or is in a sender's hands."""
     sender: object
-    """Kept by the senders: the one that has it in hand, or None."""
+    """Set by the senders: the one that has it in hand, or None."""
     progress: int
     """Changes with each message that was sent."""
     stall_timeout: float | None
     """Seconds without progress, while being drained, after which it is stalled."""
 
     async def drain(self) -> bool:
-        """Send some of what waits; True when there is more. Must not raise for the peer."""
+        """Send some of what waits; True when there is more. Must not raise the peer's errors."""
         ...
 
     def stalled(self) -> None:
@@ -51,7 +51,7 @@ class Drainable(Protocol):
 
 
 class _Sender:
-    """One task at work: whom it has in hand, and since when nothing has moved."""
+    """One sender: the member that it has in hand, and since when nothing has moved."""
 
     __slots__ = (
         "current",
@@ -76,10 +76,10 @@ class _Sender:
         self.since = 0.0
         self.has_moved = False
         self.has_sent = False
-        self.released = False  # what its scope knows, too, and takes its time to say on trio
+        self.released = False  # as its scope's cancel_called, which is slow to read on trio
 
     def look(self) -> None:
-        """See whether it did anything since the last look, and to whom it has in hand."""
+        """Note whether it has moved since the last look, and whether with the same member."""
         before = self.seen
         self.seen = (self.taken, self.current.progress if self.current is not None else 0)
         self.has_moved = self.seen != before
@@ -87,7 +87,7 @@ class _Sender:
 
 
 class Senders:
-    """The line of those with something to send, and the tasks that walk it."""
+    """The line of members with something to send, and the tasks that serve it."""
 
     def __init__(self, tasks: TaskGroup) -> None:
         """Make an empty line, and set the warden to work.
@@ -131,15 +131,15 @@ class Senders:
     def release(self, member: Drainable) -> None:
         """Cancel the sender that has this member in hand.
 
-        Only for a member whose connection is given up: what a cancelled send leaves on the
-        wire is no whole message.
+        Only for a member whose connection is given up: a cancelled send may leave half a
+        message on the wire.
         """
         if isinstance(member.sender, _Sender):
             member.sender.released = True
             member.sender.scope.cancel()
 
     def stop(self) -> None:
-        """End all senders, whatever they are at, and the warden."""
+        """End all senders, whatever they are doing, and the warden."""
         self._warden.cancel()
         for sender in self._senders:
             sender.scope.cancel()
@@ -157,11 +157,11 @@ class Senders:
                 await anyio.sleep(_PATIENCE)
                 for sender in self._senders:
                     sender.look()
-                # Whoever has in hand a member that takes much, but takes it, is not stuck: more
-                # senders would only make each turn of the loop longer.
+                # A sender whose member has much to take, but takes it, is not stuck: more senders
+                # would only make each turn of the loop longer.
                 moved = self._served != served or any(each.has_sent for each in self._senders)
                 if self._line and not moved:
-                    # Twice as many at each look, so that a crowd that stops reading at once
+                    # Twice as many at each look, so that a crowd that stops reading all at once
                     # holds the others up for a few looks, not for one look each.
                     for _ in range(max(1, len(self._senders))):
                         self._put_to_work()
@@ -192,11 +192,11 @@ class Senders:
                 sender.since = now
 
     async def _send(self, sender: _Sender) -> None:
-        """Be a sender: walk the line, then wait for more, until no longer needed."""
+        """Be a sender: serve the line, then wait for more, until no longer needed."""
         try:
             with sender.scope:
                 while True:
-                    await self._walk(sender)
+                    await self._serve_line(sender)
                     if sender.released or len(self._idle) >= _KEPT:
                         break
                     self._idle.append(sender)
@@ -204,11 +204,11 @@ class Senders:
         finally:
             self._senders.discard(sender)
 
-    async def _walk(self, sender: _Sender) -> None:
-        """Drain who is first in line, and put it at the end when it has more, until none is."""
+    async def _serve_line(self, sender: _Sender) -> None:
+        """Drain the first in line, and put it at the end when it has more; until none is left."""
         line = self._line
-        # Released in the turn in which its member had just taken the message, it would be
-        # cancelled in the hands of the next, whose connection is not given up.
+        # If released just after its member has taken the message, a sender that went on would be
+        # cancelled with the next member in hand, whose connection is not given up.
         while line and not sender.released:
             member = sender.current = line.popleft()
             member.sender = sender
