@@ -1,4 +1,4 @@
-"""The plugin for pytest: clients and servers as fixtures, the loops to run on, and what is left.
+"""The plugin for pytest: clients and servers as fixtures, the loops to run on, and leak checks.
 
 Outside of the package, because pytest imports it for every run of every project that has hubbub
 installed: nothing of hubbub is imported before a fixture is asked for. The fixtures are run by
@@ -43,17 +43,18 @@ _WATCHED = pytest.StashKey[bool]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a project say which loops its async tests run on."""
-    help_text = f"the loops that async tests run on, each on all: {', '.join(_LOOPS)}"
+    help_text = f"the loops that each async test runs on, of: {', '.join(_LOOPS)}"
     parser.addini("hubbub_loops", help_text, type="args", default=[])
-    parser.addini("hubbub_leaks", "whether an async test fails that leaves something", type="bool")
+    help_text = "whether an async test fails when it leaves something behind"
+    parser.addini("hubbub_leaks", help_text, type="bool")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Check for leaks where a project asks for it."""
     config.addinivalue_line(
         "markers",
-        "may_leak(*kinds): with hubbub_leaks, leaves tasks, members, rooms, sockets or streams; "
-        "without a kind, any of them",
+        "may_leak(*kinds): with hubbub_leaks, the test may leave tasks, members, rooms, sockets "
+        "or streams behind; without a kind, any of them",
     )
     if config.getini("hubbub_leaks"):
         config.pluginmanager.register(_LeakCheck())
@@ -61,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each async test on all of these loops, unless it says itself which."""
+    """Run each async test on all of these loops, unless it names its own."""
     loops: list[str] = metafunc.config.getini("hubbub_loops")
     if unknown := set(loops) - set(_LOOPS):
         raise pytest.UsageError(f"Expected hubbub_loops of {list(_LOOPS)}, got {sorted(unknown)}")
@@ -76,13 +77,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     if backends:
         params = [pytest.param(backend, id=loop) for loop, backend in backends.items()]
-        # As a mark, which counts for more than the parameters of the fixture.
+        # As a mark, which overrides the parameters of the fixture.
         mark = pytest.mark.parametrize("anyio_backend", params, scope="session")
         metafunc.definition.add_marker(mark)
 
 
 def _virtual_backends(loops: list[str]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """The same with a virtual clock; uvloop's cannot be replaced, and asyncio is in its place."""
+    """The same loops with a virtual clock; asyncio for uvloop, whose clock cannot be replaced."""
     from hubbub.testing import virtual_clock
 
     if not loops:
@@ -94,8 +95,8 @@ def _virtual_backends(loops: list[str]) -> dict[str, tuple[str, dict[str, Any]]]
 class _LeakCheck:
     """Watches what anyio runs for a test: its own asynchronous fixtures, and the test.
 
-    It begins no sooner than the first of these, and ends after all of them: the task that they
-    run in has the context variables of the moment when it began.
+    It begins right before the first of these, and ends after all of them: the task that they run
+    in has the context variables of the moment when it began.
     """
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -129,7 +130,7 @@ class _LeakCheck:
 def _watch_for_leaks(request: pytest.FixtureRequest) -> None:
     if "anyio_backend" not in request.fixturenames or request.node.stash.get(_WATCHED, False):
         return
-    request.node.stash[_WATCHED] = True  # to ask again for the fixture would change its place
+    request.node.stash[_WATCHED] = True  # asking for the fixture again would change its place
     if all(mark.args for mark in request.node.iter_markers("may_leak")):
         request.getfixturevalue(_LEAKS)
 
@@ -138,7 +139,7 @@ def _watch_for_leaks(request: pytest.FixtureRequest) -> None:
 def virtual_clock(anyio_backend: object) -> None:
     """Let time jump to what is due next whenever every task is blocked.
 
-    A test with this fixture runs on asyncio and on trio, or on those that ``hubbub_loops``
+    A test with this fixture runs on asyncio and on trio, or on the loops that ``hubbub_loops``
     names; see ``hubbub.testing.virtual_clock``.
     """
     match anyio_backend:
@@ -162,8 +163,8 @@ async def ws_client() -> AsyncGenerator[Callable[..., Awaitable[TestClient]]]:
 
     over = anyio.Event()
 
-    # Each in a task of its own: what a test enters, and other fixtures leave before this one
-    # does, would not be nested in theirs.
+    # Each in a task of its own: entered in the test's task, its scopes would not be nested in
+    # those of other fixtures, which may be left first.
     async def run(
         app: ASGIApp,
         options: dict[str, Any],

@@ -1,6 +1,6 @@
 """The way into the command line: ``hubbub``, and ``python -m hubbub``.
 
-Only what can be said without the ``cli`` extra is here.
+Only what works without the ``cli`` extra is here.
 """
 
 from __future__ import annotations

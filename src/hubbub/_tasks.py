@@ -1,4 +1,4 @@
-"""The task group that gives back the one exception there was, and who is cancelled in it.
+"""The task group that raises a single exception as itself, and whether a task is cancelled.
 
 Every task group of the package is made here; nothing else lives here.
 """
@@ -21,7 +21,7 @@ __all__ = ("create_task_group", "is_cancelled")
 
 @asynccontextmanager
 async def create_task_group() -> AsyncIterator[TaskGroup]:
-    """Open a task group that is no trace of itself in what it raises.
+    """Open a task group that leaves no trace of itself in what it raises.
 
     Yields:
         The task group.
@@ -29,7 +29,7 @@ async def create_task_group() -> AsyncIterator[TaskGroup]:
     Raises:
         BaseExceptionGroup: if more than one task failed. A single failure comes out as it
             is, so that a caller's ``except ValueError`` works; a group that the caller's
-            own code raised stays the group it was.
+            own code raised comes out as it is, too.
     """
     try:
         async with anyio.create_task_group() as tasks:
@@ -47,7 +47,7 @@ async def create_task_group() -> AsyncIterator[TaskGroup]:
 def is_cancelled() -> bool:
     """Tell whether a scope that this task is in was cancelled.
 
-    If none was, a cancellation that it meets is of something else: on asyncio, of a task that was
-    awaited. Let out of a task of ours, it would cancel the whole group.
+    If none was, a cancellation that it meets came from elsewhere: on asyncio, from a task that it
+    awaited. If that escaped from a task of ours, it would cancel the whole group.
     """
     return anyio.current_effective_deadline() == -math.inf

@@ -1,7 +1,7 @@
 """Wakeup: what a task of ours sleeps on until there is something to do.
 
-No loop is known by name here, but what it can do. Used by the hub's flusher, senders and warden,
-by the caretaker's flusher, and by the writer of a stream that is no socket.
+No loop is known by name here, only by what it can do. Used by the hub's flusher, senders and
+warden, by the caretaker's flusher, and by the writer of a stream that is no socket.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Future(Protocol):
 class Wakeup:
     """Wakes one task, as often as it goes to sleep.
 
-    A new ``anyio.Event`` for each time would do the same: on asyncio, where it keeps a list of
-    those who wait, at more than twice the cost, on trio at an eighth more (measured).
+    A new ``anyio.Event`` for each time would do the same, but cost more than twice as much on
+    asyncio, where it keeps a list of waiters, and an eighth more on trio (measured).
     """
 
     __slots__ = ("_create_future", "_event", "_future", "_is_set")
@@ -58,7 +58,7 @@ class Wakeup:
             self._future.set_result(None)
 
     async def wait(self) -> None:
-        """Sleep until ``set`` is called, or has been since the last sleep."""
+        """Sleep until ``set`` is called; not at all if it was called since the last sleep."""
         if self._is_set:
             pass
         elif self._create_future is not None:

@@ -1,6 +1,6 @@
 """App: path -> handler, and one lifespan. It is itself an ASGI application.
 
-Routing by exact path, and what becomes of a connection whose handler ends, however it ends.
+It routes by exact path, and closes what a handler leaves open, however the handler ends.
 No rooms and no messages live here. Called by an ASGI server, or by a framework that it is
 mounted in.
 """
@@ -34,15 +34,15 @@ Lifespan: TypeAlias = (
     AbstractAsyncContextManager[Any] | Callable[[], AbstractAsyncContextManager[Any]]
 )
 """What is entered before the first connection and left after the last: a ``Hub``, say, or a
-function that makes a context manager. A mapping that it gives is every connection's
-``ws.state``."""
+function that makes a context manager. If entering it gives a mapping, its items are in every
+connection's ``ws.state``."""
 
 RAISE_ERRORS = "hubbub.raise_errors"
-"""The ASGI extension by which a server asks for the exceptions of handlers and of the lifespan,
-instead of lines in the log: a test client does."""
+"""The ASGI extension by which a server, as a test client is, asks that exceptions of handlers
+and of the lifespan are raised instead of logged."""
 
 _logger = logging.getLogger("hubbub")
-_CLOSE_TIMEOUT = 5.0  # seconds that a close may take to leave
+_CLOSE_TIMEOUT = 5.0  # seconds for a close, or a rejection, to be sent
 
 
 class App:
@@ -52,10 +52,10 @@ class App:
 
     A handler serves one connection and may end in any way: when it returns, the connection
     is closed with 1000; when it raises, that is logged, once, and the connection closed with
-    1011 (rejected with 500, when it was not accepted yet); when the peer leaves, the
-    ``WebSocketDisconnect`` that it gets may pass. A connection that its handler did not
-    accept is rejected with 403, one to an unknown path with 404. An HTTP request gets 426
-    (RFC 9110 §15.5.22), or 404.
+    1011 (rejected with 500, when it was not accepted yet); when the peer leaves, it may let the
+    ``WebSocketDisconnect`` propagate. A connection that its handler did not accept is rejected
+    with 403, one to an unknown path with 404. An HTTP request gets 426 (RFC 9110 §15.5.22) where
+    there is a handler, else 404.
 
     In a framework: mount it, and enter the lifespan (the hub) in the framework's own.
     """
@@ -72,9 +72,9 @@ class App:
         Args:
             routes: path -> handler; a path is exact and begins with ``/``.
             lifespan: what is entered before the first connection and left after the last.
-            origins: whose pages may connect, else 403: those of the same host, or a list of
-                origins (``https://example.org``). None: everybody's, in their visitors' names.
-                Who is no browser names no origin, and may always connect.
+            origins: whose pages may connect, all others get 403: those of the same host, or of a
+                list of origins (``https://example.org``). None: everybody's, in their visitors'
+                names. A client that is no browser names no origin, and may always connect.
 
         Raises:
             TypeError: if ``origins`` is a single string.
@@ -94,10 +94,10 @@ class App:
         return MappingProxyType(self._routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve what an ASGI server calls an application with.
+        """Serve a connection, an HTTP request or the lifespan, for an ASGI server.
 
         Raises:
-            RuntimeError: if the scope is of a type that is none of ASGI's three.
+            RuntimeError: if the scope is of another type.
         """
         if scope["type"] == "websocket":
             await self._serve(WebSocket(scope, receive, send))
@@ -179,14 +179,14 @@ class App:
 
 
 async def _finish(ws: WebSocket, status: int, code: int) -> None:
-    """Leave no connection without an end: servers differ in what they do with one."""
+    """End a connection that is still open: servers differ in what they do with one."""
     try:
         if ws.connection_state is WebSocketState.CONNECTING:
             await ws.reject(status)
         else:
             await ws.close(code)
     except WebSocketDisconnect:
-        pass  # it left before it was answered
+        pass  # the peer left before it was answered
 
 
 def _raises_errors(scope: Scope) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 __all__ = ("Backoff",)
 
-_MAX_EXPONENT = 64  # beyond, every limit is reached, and a float some day left
+_MAX_EXPONENT = 64  # beyond, every maximum is reached, and in the end a float overflows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Backoff:
 
     Attributes:
         first: the longest delay after one failure, in seconds.
-        factor: by which each further failure makes it longer.
+        factor: how many times longer each further failure makes it.
         maximum: the longest delay of all, in seconds.
     """
 
@@ -31,13 +31,13 @@ class Backoff:
         """Refuse what cannot be meant.
 
         Raises:
-            ValueError: if a delay is below zero, or shrinks.
+            ValueError: if a delay is below zero, or they shrink.
         """
         if self.first < 0 or self.maximum < 0 or self.factor < 1:
             raise ValueError(f"Expected delays from 0 and a factor from 1, got {self}")
 
     def delay(self, failures: int) -> float:
-        """Choose a delay: at random, from the half of the longest one up.
+        """Choose a delay, in seconds, at random: at least half of the longest one.
 
         Args:
             failures: how many there were in a row, at least one.

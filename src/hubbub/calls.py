@@ -1,7 +1,7 @@
 """Calls: requests to a peer, each of which waits for the answer that carries its id.
 
 Ids, who waits for which, and the end of all waiting. It knows no connection: it is given a
-way to send, and is shown the answers that came. Used by whoever reads a connection's messages.
+function that sends, and is shown the answers. Made by a router's session, used by WebSocket.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = ("CALL_TIMEOUT", "Calls", "NoAnswer")
 T = TypeVar("T")
 
 CALL_TIMEOUT: Final = 30.0  # seconds
-_MAX_REPLIES: Final = 16  # to one call, that nobody has taken
+_MAX_REPLIES: Final = 16  # to one call, not yet taken
 
 
 class NoAnswer(RouterError, TimeoutError):
     """The peer has not answered a request in time.
 
-    A handler that lets it pass has its own message answered with ``timeout``.
+    If a handler lets it propagate, the handler's own message is answered with ``timeout``.
     """
 
     def __init__(self, type: str) -> None:
@@ -54,7 +54,7 @@ _ERROR: Final = PayloadType(_Error)
 
 
 class _Call:
-    """A request, and its answers that nobody has taken yet."""
+    """A request, and those of its answers that nobody has taken yet."""
 
     __slots__ = ("answers", "message", "news", "overflowed", "streams", "type")
 
@@ -71,9 +71,9 @@ class Calls:
     """The requests on one connection that wait for their answers.
 
     Attributes:
-        needy: those whose answer somebody waits for, and nothing has come: as long as there are
-            any, the peer has to be read.
-        full: those that have as many replies as there may be that nobody has taken.
+        needy: those for whose answer somebody waits, and that have none: while there are any,
+            the peer has to be read.
+        full: those with as many untaken replies as there may be.
     """
 
     __slots__ = ("_codec", "_end", "_ids", "_on_change", "_send", "_waiting", "full", "needy")
@@ -90,7 +90,7 @@ class Calls:
         Args:
             send: sends a message to the peer; raises ``WebSocketDisconnect`` when it is gone.
             codec: the form of the envelopes.
-            on_change: called when one has become needy, or is no longer full.
+            on_change: called when a call has become needy, or is no longer full.
         """
         self._send = send
         self._codec = codec
@@ -147,12 +147,12 @@ class Calls:
                 self.full.add(call)
         if call.overflowed or not (call.streams and envelope.more):
             del self._waiting[envelope.id]
-        self.needy.discard(call)  # now, because more may be read before its task has its turn
+        self.needy.discard(call)  # at once, because more may be read before its task runs
         call.news.set()
         return True
 
     def end(self, code: int, reason: str) -> None:
-        """Let all that wait, and all that come, fail with ``WebSocketDisconnect``."""
+        """Fail all calls that wait, and all later ones, with ``WebSocketDisconnect``."""
         self._end = (code, reason)
         for call in self._waiting.values():
             call.news.set()
@@ -170,7 +170,7 @@ class Calls:
             self._waiting.pop(id, None)
 
     async def _wait(self, call: _Call, timeout: float | None, step: Awaitable[T]) -> T:
-        """Wait for the peer, which may wait for us to read; for so long at most."""
+        """Wait for a step that needs the peer, which has to be read meanwhile; so long at most."""
         self._need(call)
         try:
             with anyio.move_on_after(timeout):
@@ -215,7 +215,7 @@ class Calls:
         return answer
 
     def open(self, answer: Envelope) -> Any:
-        """Decode an answer's payload; raises it if it is an error."""
+        """Decode an answer's payload; raise it if it is an error."""
         is_error = answer.type == ERROR
         try:
             payload = self._codec.decode_payload(answer, _ERROR if is_error else _ANYTHING)
@@ -229,8 +229,8 @@ class Calls:
 class _Replies:
     """Iterates over the replies to a call.
 
-    No async generator: one that a ``break`` leaves behind is finalised by the garbage
-    collector, which trio warns of.
+    Not an async generator: one that a ``break`` leaves behind is finalised by the garbage
+    collector, and trio warns about that.
     """
 
     def __init__(self, calls: Calls, call: _Call, timeout: float | None) -> None:

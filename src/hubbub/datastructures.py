@@ -47,7 +47,7 @@ HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
 _PATH_SAFE = "/:@!$&'()*+,;=~"  # RFC 3986 §3.3: what a path may hold as it is
 _QUERY_SAFE = _PATH_SAFE + "?%"  # the query comes percent-encoded already
-# RFC 3986 §3.2, less user names and what else no Host header needs.
+# RFC 3986 §3.2, without user names and whatever else no Host header needs.
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 _FORBIDDEN_IN_VALUE = re.compile(r"[\r\n\0]")  # RFC 9110 §5.5: they would end the header
@@ -63,8 +63,8 @@ class Address(NamedTuple):
 class State(MutableMapping[str, Any]):
     """A namespace for what an application attaches to a connection.
 
-    Attributes and items are the same: ``state.user`` is ``state["user"]``. It is a view: a
-    change shows in the mapping it was made of.
+    Attributes and items are the same: ``state.user`` is ``state["user"]``. It is a view:
+    changes are made in the mapping that it was made of.
     """
 
     __slots__ = ("_items",)
@@ -125,9 +125,9 @@ def query_params_from_scope(scope: Scope) -> QueryParams:
 
 
 def client_from_scope(scope: Scope) -> Address | None:
-    """Read the peer's address, None when the server does not know it.
+    """Read the peer's address; None when the server does not know it.
 
-    Ports come as strings from some servers and as None from UNIX sockets: both end here.
+    Some servers give ports as strings, and None for UNIX sockets: both become integers here.
     """
     client = scope.get("client")
     if not client:
@@ -137,7 +137,7 @@ def client_from_scope(scope: Scope) -> Address | None:
 
 
 def state_from_scope(scope: Scope) -> State:
-    """Show the ``state`` of a scope, which is created where the server gave none."""
+    """View the ``state`` of a scope, which is created if the server gave none."""
     if scope.get("state") is None:
         scope["state"] = {}
     return State(scope["state"])
@@ -176,8 +176,8 @@ def _origin_from_scope(scope: Scope) -> str:
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     else:  # unknown to the server, or a UNIX socket
         authority = headers_from_scope(scope).get("host", "localhost")
-    if _AUTHORITY.fullmatch(authority):  # the Host header is the peer's to fill, with anything
-        with suppress(ValueError):  # a port above 65535, an address that is none
+    if _AUTHORITY.fullmatch(authority):  # a peer can put anything into its Host header
+        with suppress(ValueError):  # a port above 65535, an invalid address
             return str(URL.build(scheme=scheme, authority=authority))
     return f"{scheme}://localhost"
 
@@ -186,7 +186,7 @@ def encode_headers(headers: HeadersLike) -> list[tuple[bytes, bytes]]:
     """Turn headers into the pairs of bytes that ASGI wants, names in lower case.
 
     Raises:
-        ValueError: if a name is no token (RFC 9110 §5.6.2) or begins with ``sec-websocket-``
+        ValueError: if a name is not a token (RFC 9110 §5.6.2) or begins with ``sec-websocket-``
             (those are the server's own), or if a value holds CR, LF, NUL or a character
             beyond Latin-1. None of them may reach the wire: they would inject headers.
     """
@@ -195,7 +195,7 @@ def encode_headers(headers: HeadersLike) -> list[tuple[bytes, bytes]]:
 
 
 def join_repeated(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Make one header of those that repeat (RFC 9110 §5.3), but of cookies (RFC 6265 §3)."""
+    """Join headers of the same name (RFC 9110 §5.3), except cookies (RFC 6265 §3)."""
     joined: dict[bytes, bytes] = {}
     cookies = [header for header in headers if header[0] == b"set-cookie"]
     for name, value in headers:

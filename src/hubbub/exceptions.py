@@ -33,7 +33,7 @@ __all__ = (
 
 
 class HubbubError(Exception):
-    """Root of everything that the peer or the network does to us."""
+    """Root of all errors that the peer or the network causes."""
 
 
 class WebSocketDisconnect(HubbubError):
@@ -58,7 +58,7 @@ class WebSocketDisconnect(HubbubError):
 class ClientDisconnected(HubbubError, OSError):
     """An application sent to a peer that is gone (ASGI 2.4: a subclass of OSError).
 
-    Raised by our server's ``send``; an application may let it pass.
+    Raised by our server's ``send``; an application may let it propagate.
 
     Attributes:
         code: the close code, as in the ``websocket.disconnect`` event.
@@ -104,8 +104,8 @@ class MessageTooBig(HubbubError):
 class RouterError(HubbubError):
     """An error envelope, as an exception.
 
-    A router's handler raises it to answer its message with it; ``request`` raises it when
-    the peer answered so.
+    A router's handler raises it to answer its message with an error; ``request`` raises it when
+    the peer answered with one.
 
     Attributes:
         code: for programs; stable, in lower case with underscores.
@@ -128,9 +128,9 @@ class DecodeError(HubbubError, ValueError):
 
 
 def is_disconnect(error: BaseException) -> bool:
-    """Tell whether this is the peer's leaving, which handlers may let pass.
+    """Tell whether an error only says that the peer has left, which handlers may let propagate.
 
-    A task group of the handler's own gives it back in a group.
+    So does a group of such errors: a task group of the handler's own raises them in one.
     """
     if isinstance(error, ExceptionGroup):
         return all(map(is_disconnect, error.exceptions))

@@ -50,7 +50,7 @@ class Inbox:
         """Be the reader: read events until the connection ends, or ``stop`` is called.
 
         Args:
-            read: gives the next event, and raises ``WebSocketDisconnect`` at the end.
+            read: returns the next event, and raises ``WebSocketDisconnect`` at the end.
         """
         try:
             with self._reader:

@@ -30,16 +30,16 @@ Origins: TypeAlias = "Collection[str] | Literal['same-host']"
 class OriginCheck:
     """A hook that rejects connections of other sites' pages with 403.
 
-    A connection that names no origin is let in: it is no browser's.
+    A connection that names no origin is let in: a browser always names one.
     """
 
     def __init__(self, origins: Origins = SAME_HOST) -> None:
         """Make a check.
 
         Args:
-            origins: scheme, host and port (unless it is the scheme's own), as browsers write
+            origins: scheme, host and port (unless it is the scheme's default), as browsers write
                 them: ``["https://example.org"]``. Or ``SAME_HOST``: those whose host and port
-                the ``Host`` header names; behind a proxy that changes it, that is nobody.
+                are in the ``Host`` header; behind a proxy that changes it, none are.
 
         Raises:
             TypeError: if it is a single string.
@@ -69,5 +69,5 @@ class OriginCheck:
 
 
 def _header(ws: WebSocket, name: bytes) -> list[str]:
-    """Look without ``ws.headers``, a kilobyte that would stay for as long as the connection."""
+    """Read headers without ``ws.headers``, a kilobyte that would last as long as the connection."""
     return [value.decode("latin-1") for key, value in ws.scope["headers"] if key == name]

@@ -1,4 +1,4 @@
-"""Socket: what a member needs of its connection, and what makes one of other libraries'.
+"""Socket: what a member needs of its connection, and adapters for other libraries'.
 
 What Starlette, trio-websocket and websockets raise, and how each of them closes, is known
 here and nowhere else; none of them is imported. No outbox lives here. Used by the hub.
@@ -31,7 +31,7 @@ __all__ = ("AnyConnection", "Socket", "adapt")
 AnyConnection: TypeAlias = (
     "Socket | StarletteWebSocket | WebSocketConnection | AsyncioConnection | TrioConnection"
 )
-"""What can be joined: see ``adapt``."""
+"""What can join a hub: see ``adapt``."""
 
 
 @runtime_checkable
@@ -51,7 +51,7 @@ class Socket(Protocol):
         ...
 
     async def disconnect(self, code: int, reason: str = "") -> None:
-        """Close, and let whoever receives from the connection know.
+        """Close, and end every receive from the connection.
 
         A ``deliver`` may be stuck at that time. When this is cancelled, because the peer
         does not read, the connection is given up.
@@ -60,9 +60,9 @@ class Socket(Protocol):
 
 
 def adapt(connection: AnyConnection) -> Socket:
-    """Make a socket of a connection, whosever it is.
+    """Make a socket of a connection, whichever library's it is.
 
-    The sockets of one connection are equal, so that a hub knows it again.
+    Sockets of the same connection are equal, so that a hub recognises it.
 
     Args:
         connection: a ``WebSocket`` of ours or of Starlette's, a connection of trio-websocket,
@@ -72,7 +72,7 @@ def adapt(connection: AnyConnection) -> Socket:
         TypeError: if it is none of these.
         RuntimeError: if it is Starlette's and not accepted, or closed.
     """
-    if isinstance(connection, WebSocket | Socket):  # a protocol is dear before Python 3.12
+    if isinstance(connection, WebSocket | Socket):  # a protocol is slow before Python 3.12
         return connection
     for base in type(connection).__mro__:
         make = _FOREIGN.get(f"{base.__module__}.{base.__qualname__}")
@@ -88,11 +88,11 @@ def adapt(connection: AnyConnection) -> Socket:
 
 
 class _StarletteSocket(WebSocket):
-    """A Starlette connection, whose way to its server leads through here from now on.
+    """A Starlette connection whose receive and send go through this object from now on.
 
-    So what holds for a WebSocket of ours holds for it: the sends of its handler and of a hub
-    take turns, the end is known as soon as anybody sees it, and the handler sees it, as what
-    the server would have sent, whoever ended it.
+    So it is as good as a WebSocket of ours: the sends of its handler and of a hub take turns,
+    the end is known as soon as anybody sees it, and the handler gets it as the event that the
+    server would have sent, whoever ended it.
     """
 
     __slots__ = ("_idle", "_waiting")
@@ -118,7 +118,7 @@ class _StarletteSocket(WebSocket):
             finally:
                 self._idle.set()
         if self._closing is not None:
-            await self._closing.wait()  # a handler that returns takes the close frame with it
+            await self._closing.wait()  # the close frame is lost if the handler returns before
         return {
             "type": "websocket.disconnect",
             "code": self.close_code,
@@ -133,7 +133,7 @@ class _StarletteSocket(WebSocket):
             else:
                 await self._send_message(message)
         except WebSocketDisconnect as end:
-            raise ConnectionResetError(str(end)) from end  # of which Starlette makes its own
+            raise ConnectionResetError(str(end)) from end  # Starlette turns it into its own
 
     def _end(self, code: int, reason: str, *, here: bool = False) -> None:
         super()._end(code, reason, here=here)
@@ -144,15 +144,15 @@ class _StarletteSocket(WebSocket):
 
 
 def _adapt_starlette(connection: StarletteWebSocket) -> _StarletteSocket:
-    taken = getattr(connection._send, "__self__", None)
-    return taken if isinstance(taken, _StarletteSocket) else _StarletteSocket(connection)
+    known = getattr(connection._send, "__self__", None)
+    return known if isinstance(known, _StarletteSocket) else _StarletteSocket(connection)
 
 
 # -- Libraries that speak the protocol themselves ---------------------------------------
 
 
 class _Foreign:
-    """A connection that serialises what is sent by several tasks, and has no outlet."""
+    """A connection that lets several tasks send, one after the other, and has no outlet."""
 
     __slots__ = ()
 
@@ -175,7 +175,7 @@ class _TrioWebSocket(_Foreign):
             raise WebSocketDisconnect(int(end.code), end.reason or "") from error
 
     async def disconnect(self, code: int, reason: str = "") -> None:
-        # Cancelled, it closes the stream, which ends a send that is stuck, and every receive.
+        # When cancelled, it closes the stream, which ends a stuck send, and every receive.
         await self.connection.aclose(code, reason)
 
 
@@ -198,7 +198,7 @@ class _WebsocketsOnAsyncio(_Websockets):
     connection: AsyncioConnection
 
     async def disconnect(self, code: int, reason: str = "") -> None:
-        # Cancelled, the library would leave everything open; otherwise nothing is, at the end.
+        # When cancelled, close() leaves everything open; else there is nothing left to abort.
         try:
             await self.connection.close(code, reason)
         finally:
@@ -212,7 +212,7 @@ class _WebsocketsOnTrio(_Websockets):
     async def disconnect(self, code: int, reason: str = "") -> None:
         try:
             async with self.connection.send_lock:
-                pass  # a close frame that cannot leave after all would be logged as an error
+                pass  # behind a stuck send, a close frame given up would be logged as an error
             await self.connection.aclose(code, reason)
         finally:
             await self.connection.stream.aclose()  # at once, when cancelled
@@ -224,4 +224,4 @@ _FOREIGN: dict[str, Callable[[Any], Socket]] = {
     "websockets.asyncio.connection.Connection": _WebsocketsOnAsyncio,
     "websockets.trio.connection.Connection": _WebsocketsOnTrio,
 }
-"""What makes a socket of a connection, by the full name of its class."""
+"""How to make a socket of a connection, by the full name of its class."""

@@ -55,9 +55,9 @@ __all__ = ("HAS_ORJSON", "HAS_TYTX", "WebSocket", "WebSocketDisconnect", "WebSoc
 
 T = TypeVar("T")
 
-_CLOSE_TIMEOUT = 5.0  # seconds that a close may take to leave, before we go without it
+_CLOSE_TIMEOUT = 5.0  # seconds for a close frame to be sent, before we give up on it
 _SENDS_PER_CHECKPOINT = 64
-_GONE = (  # how an error of a server's send begins that means: the peer has gone
+_GONE = (  # how the errors begin that servers' send raises when the peer has gone
     "Unexpected ASGI message",  # uvicorn's older engine, once it has seen a close frame
     "Attempt to send on a closed protocol",  # Daphne, between close frame and end of TCP
     "ASGI flow error",  # Granian, when the peer left during the handshake
@@ -72,7 +72,7 @@ class WebSocketState(IntEnum):
     DISCONNECTED = 2
 
 
-_CONNECTED = WebSocketState.CONNECTED  # looking it up in an enum is dear before Python 3.12
+_CONNECTED = WebSocketState.CONNECTED  # looking it up in an enum is slow before Python 3.12
 
 
 class WebSocket:
@@ -82,16 +82,16 @@ class WebSocket:
     1011 when the body raised, 1001 when it was cancelled), and a reader that the block owns
     notices when the peer goes, so that a send raises even where the server says nothing. On
     hubbub's own server there is no such reader, because the server notices.
-    Without it, ``accept``, ``receive_*``, ``send_*`` and ``close`` go to the server one by
-    one, and only a receive learns that the peer has gone.
+    Outside such a block, ``accept``, ``receive_*``, ``send_*`` and ``close`` go to the server
+    one by one, and only a receive learns that the peer has gone.
 
-    After the end, whoever ended it: ``close_code`` and ``close_reason`` say how. After
-    ``close()`` or ``reject()`` further use is a ``RuntimeError``; when the peer left, or
-    somebody called ``disconnect()``, every receive (after what had already come) and every
-    send raises ``WebSocketDisconnect``.
+    When the connection is over, whoever ended it, ``close_code`` and ``close_reason`` say how.
+    After ``close()`` or ``reject()`` further use is a ``RuntimeError``; when the peer left, or
+    somebody called ``disconnect()``, every send raises ``WebSocketDisconnect``, and so does
+    every receive, after the messages that were read ahead.
 
     Attributes:
-        calls: the requests that wait for the peer's answers; None unless a router reads them.
+        calls: the requests that wait for the peer's answers; None unless a router serves it.
     """
 
     __slots__ = (
@@ -121,7 +121,7 @@ class WebSocket:
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Wrap what an ASGI server calls an application with.
+        """Wrap the arguments with which an ASGI server calls an application.
 
         Args:
             scope: the connection scope; its type must be ``websocket``.
@@ -138,8 +138,8 @@ class WebSocket:
         self._send = send
         self._connection_state = WebSocketState.CONNECTING
         self._connect_seen = False
-        # A server with an outlet, ours, notices by itself when the peer goes, and says so in a
-        # send; it takes what several tasks send, and a send that is cancelled is none.
+        # A server with an outlet, ours, notices by itself when the peer goes, and its send raises
+        # then; several tasks may send at once, and a send that is cancelled sends nothing.
         self._direct = OUTLET in (scope.get("extensions") or ())
         self._ended_here = False
         self._entered = False
@@ -153,7 +153,7 @@ class WebSocket:
         self._closing: anyio.Event | None = None  # set when the close frame has been sent
         self._sends = 0
         self._sending = False
-        self._turn: anyio.Event | None = None  # set when the sending is done
+        self._turn: anyio.Event | None = None  # set when the send that is under way is done
         self._inbox: Inbox | None = None
         self._session: AbstractAsyncContextManager[None] | None = None
         self.calls: Calls | None = None
@@ -215,7 +215,7 @@ class WebSocket:
 
     @property
     def client(self) -> Address | None:
-        """The peer's address, None when the server does not know it."""
+        """The peer's address; None when the server does not know it."""
         return client_from_scope(self._scope)
 
     @property
@@ -232,9 +232,9 @@ class WebSocket:
     def close_code(self) -> int | None:
         """The code that the connection ended with; None while it lasts.
 
-        Whose code it is depends on who ended the connection. 1005: the peer gave none;
-        1006: it went without a close frame, or was rejected. Some servers give 1006 for
-        every end that is the peer's.
+        It is the code of whoever ended the connection. 1005: the peer gave none; 1006: the peer
+        left without a close frame, or was rejected. Some servers report 1006 whenever the peer
+        ends the connection.
         """
         return self._close_code
 
@@ -263,15 +263,15 @@ class WebSocket:
 
         Raises:
             RuntimeError: if the connection is not CONNECTING.
-            ValueError: if the subprotocol was not offered, or a header is none.
+            ValueError: if the subprotocol was not offered, or a header is not valid.
             WebSocketDisconnect: if the peer left during the handshake.
         """
         if self._connection_state is not WebSocketState.CONNECTING:
             raise RuntimeError(f"Cannot accept: connection in {self._connection_state.name} state")
         message: Message = {"type": "websocket.accept"}
         if subprotocol is not None:
-            # A server that lets it pass makes the peer fail the handshake (RFC 6455 §4.1);
-            # others die of it.
+            # Some servers would send it, and the peer would fail the handshake (RFC 6455 §4.1);
+            # others crash.
             if subprotocol not in self.subprotocols:
                 raise ValueError(
                     f"Expected one of the subprotocols {list(self.subprotocols)}, "
@@ -295,13 +295,13 @@ class WebSocket:
 
         Args:
             status: the HTTP status, 300-599.
-            headers: headers of the response, as a mapping or as pairs. Those that repeat are
-                joined, because Granian's worker dies of them; so it does of two cookies.
+            headers: headers of the response, as a mapping or as pairs. Repeated ones are joined,
+                because they crash Granian's worker; two cookies, which cannot be joined, still do.
             body: the body of the response.
 
         Raises:
             RuntimeError: if the connection is not CONNECTING.
-            ValueError: if the status cannot refuse, or a header is none.
+            ValueError: if the status is outside of that range, or a header is not valid.
             WebSocketDisconnect: if the peer left during the handshake.
         """
         if self._connection_state is not WebSocketState.CONNECTING:
@@ -327,7 +327,7 @@ class WebSocket:
 
         Args:
             code: 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 §7.4). Daphne sends only 1000
-                and from 3000 on: there 1011 goes as 4011, and so on.
+                and codes from 3000 on: there 1011 becomes 4011, and so on.
             reason: at most 123 bytes of UTF-8.
 
         Raises:
@@ -345,7 +345,7 @@ class WebSocket:
             await self._send_close(code, reason)
 
     async def disconnect(self, code: int, reason: str = "") -> None:
-        """Close the connection on somebody else's behalf: a hub, an administrator.
+        """Close the connection from outside its handler, as a hub or an administrator does.
 
         For the connection's handler it is as if the peer had left: its receives and sends
         raise ``WebSocketDisconnect`` with this code. Does nothing when it is over already.
@@ -407,11 +407,11 @@ class WebSocket:
                 code = 1001 if isinstance(error, anyio.get_cancelled_exc_class()) else 1011
             end = self.close(code)
         elif self._closing is not None:
-            # Whoever closed first may still be at it, and what is not sent when the application
-            # returns the server drops.
+            # Another task may still be sending the close frame, and servers drop what is not
+            # sent when the application returns.
             end = self._closing.wait()
         else:
-            return  # the peer has left: a cancel scope would be a fifth of all that is left to do
+            return  # the peer has left: a cancel scope would be a fifth of the remaining work
         with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
             await end
 
@@ -472,14 +472,14 @@ class WebSocket:
     async def receive_typed(self) -> Any:
         """Receive a text message of typed JSON (TYTX); needs the ``tytx`` extra.
 
-        Only a text that ends in ``::TYTX`` or ``::JS`` is hydrated; another one is plain
-        JSON, for which the extra need not be there.
+        Only a text that ends in ``::TYTX`` or ``::JS`` is hydrated; any other is plain JSON,
+        which does not need the extra.
 
         Raises:
             RuntimeError: if the connection is not CONNECTED.
             ImportError: if a marked message came and genro-tytx is not installed.
             TypeError: if a binary message came.
-            json.JSONDecodeError: if the text, less its marker, is not JSON.
+            json.JSONDecodeError: if the text, without its marker, is not JSON.
             DecodeError: if a value in it is not of the type that it names.
             WebSocketDisconnect: if the peer left.
         """
@@ -527,13 +527,13 @@ class WebSocket:
     async def send(self, data: Data) -> None:
         """Send a message: ``str`` as text, ``bytes`` as binary.
 
-        A send that is cancelled before it began leaves no trace. One that is cancelled
-        while the server is at it (the peer does not read) ends the connection: half of the
-        message may be out, and nothing could follow it.
+        A send that is cancelled before it began leaves no trace. One that is cancelled while
+        the server is sending (the peer does not read) ends the connection: half of the message
+        may be out, and nothing can follow that. On hubbub's own server it sends nothing.
 
         Raises:
             RuntimeError: if the connection is not CONNECTED.
-            TypeError: if the data is neither.
+            TypeError: if the data is neither ``str`` nor ``bytes``.
             WebSocketDisconnect: if the peer left.
         """
         if isinstance(data, str):
@@ -557,7 +557,9 @@ class WebSocket:
         """Encode a value as JSON and send it as text.
 
         Raises:
+            RuntimeError: if the connection is not CONNECTED.
             TypeError: if the value has no JSON form.
+            WebSocketDisconnect: if the peer left.
         """
         await self.send_text(json.encode(data))
 
@@ -567,12 +569,14 @@ class WebSocket:
         Args:
             data: JSON values, ``Decimal``, ``date``, ``datetime``, ``time`` and ``bytes``,
                 nested at will.
-            marker: ``::TYTX``, or ``::JS`` for a peer of genro's own.
+            marker: ``::TYTX``, or ``::JS`` for one of genro's own peers.
 
         Raises:
             ImportError: if genro-tytx is not installed.
+            RuntimeError: if the connection is not CONNECTED.
             TypeError: if something in the data has no typed form.
             ValueError: if the marker is neither of the two.
+            WebSocketDisconnect: if the peer left.
         """
         _require_tytx("send_typed")
         await self.send_text(typed.encode(data, marker))
@@ -584,12 +588,12 @@ class WebSocket:
 
             name = await ws.request("prompt", {"question": "What is your name?"})
 
-        A router's handlers can do that; so can a client, inside of ``router.serving(ws)``.
+        A router's handlers can do this, and so can a client inside ``router.serving(ws)``.
 
         Args:
             type: the type of the envelope that is sent.
             payload: its payload.
-            timeout: seconds for the answer to come; None: as long as the connection lasts.
+            timeout: seconds to wait for the answer; None: as long as the connection lasts.
 
         Returns:
             The payload of the reply, in JSON values; of several replies (``stream``), the
@@ -597,11 +601,11 @@ class WebSocket:
 
         Raises:
             DecodeError: if the answer cannot be decoded.
-            RouterError: if the peer answered with an error; or not in time, which is a
+            RouterError: if the peer answered with an error, or not in time; the latter is a
                 ``TimeoutError`` too.
             RuntimeError: if no router serves the connection.
             TypeError: if the payload cannot be encoded.
-            WebSocketDisconnect: if the connection is over, or ends before the answer came.
+            WebSocketDisconnect: if the connection is over, or ends before the answer comes.
         """
         return await self._require_calls().request(type, payload, timeout=timeout)
 
@@ -614,15 +618,15 @@ class WebSocket:
                 async for number in numbers:
                     ...
 
-        Of replies that nobody takes 16 are kept; then the connection is read no further, so that
-        the peer has to wait. Unless somebody waits for another answer of its: that has to be
-        read, and a reply that comes before it ends the iteration with ``too_busy``. When the
-        block is left early, the peer is not told, and what still comes is ignored.
+        Up to 16 replies wait to be taken; then the connection is not read, so that the peer has
+        to wait. But while another request waits for its answer, reading goes on, and one more
+        reply ends the iteration with ``too_busy``. When the block is left early, the peer is not
+        told, and later replies are ignored.
 
         Args:
             type: as for ``request``.
             payload: as for ``request``.
-            timeout: seconds for each reply to come; None: as long as the connection lasts.
+            timeout: seconds to wait for each reply; None: as long as the connection lasts.
 
         Raises:
             RuntimeError: if no router serves the connection.
@@ -637,7 +641,7 @@ class WebSocket:
     def deliver(self, data: Data) -> Awaitable[None]:
         """Send a message as ``send`` does, but without a checkpoint of its own.
 
-        For a hub's senders, who make theirs once for many connections, and await this at once.
+        For a hub's senders, which have one checkpoint for many connections, and await it at once.
         """
         kind = "text" if isinstance(data, str) else "bytes"
         message: Message = {"type": "websocket.send", kind: data}
@@ -648,7 +652,7 @@ class WebSocket:
         return self._transmit(message)
 
     def _send_message(self, message: Message) -> Awaitable[None]:
-        # No coroutine, where one more would be a tenth of all that is done for a message.
+        # Not a coroutine: one more would be a tenth of all that is done for a message.
         return self._send_directly(message) if self._direct else self._send_fairly(message)
 
     async def _send_fairly(self, message: Message) -> None:
@@ -662,7 +666,7 @@ class WebSocket:
         await self._pass(message)
 
     async def _send_directly(self, message: Message) -> None:
-        """Send by a server with an outlet, which has checkpoints and an order of its own."""
+        """Send on a server with an outlet, which sees to checkpoints and order itself."""
         if self._connection_state is not _CONNECTED:
             self._require_connected("send")
         try:
@@ -687,7 +691,7 @@ class WebSocket:
         except WebSocketDisconnect:
             pass  # the peer was faster
         except Exception as error:
-            # Daphne knows 1000 and the codes from 3000 on; it refuses others like this.
+            # Daphne sends 1000 and the codes from 3000 on; it refuses others like this.
             if "invalid close code" not in str(error):
                 raise
             await self._transmit({**message, "code": 3000 + code})
@@ -707,8 +711,8 @@ class WebSocket:
     async def _transmit(self, message: Message) -> None:
         """Hand a message to the server; the only place that calls its ``send``.
 
-        Servers garble what two tasks send at once, hence the turns; and what follows a send
-        that was cancelled midway, hence the end that such a send puts to the connection.
+        Servers garble what two tasks send at once: hence the turns. They also garble what
+        follows a send that was cancelled midway: hence such a send ends the connection.
         """
         self._sending = True  # a flag: a lock would cost as much as a server's whole send
         try:
@@ -749,13 +753,13 @@ class WebSocket:
         return _Messages(self, self.receive)
 
     def iter_json(self) -> AsyncIterator[Any]:
-        """Iterate over decoded JSON texts until the connection ends; others raise."""
+        """Iterate over text messages, decoded as JSON, until the connection ends; others raise."""
         return _Messages(self, self.receive_json)
 
     # -- The end ------------------------------------------------------------------------
 
     def _end(self, code: int, reason: str, *, here: bool = False) -> None:
-        """Note the end of the connection; the first one to come here is the end."""
+        """Note the end of the connection; only the first call counts."""
         if self._connection_state is WebSocketState.DISCONNECTED:
             return
         self._connection_state = WebSocketState.DISCONNECTED
@@ -779,8 +783,8 @@ class WebSocket:
 class _Messages(Generic[T]):
     """Iterates over what a WebSocket receives.
 
-    No async generator: one that a ``break`` leaves behind is finalised by the garbage
-    collector, which trio warns of.
+    Not an async generator: one that a ``break`` leaves behind is finalised by the garbage
+    collector, and trio warns about that.
     """
 
     __slots__ = ("_receive", "_ws")
@@ -805,8 +809,8 @@ def _means_gone(error: Exception) -> bool:
     """Tell whether what a server's send raised says that the peer has gone."""
     return (
         isinstance(error, OSError)  # as ASGI has it
-        # Hypercorn's trio worker, whose own end of the stream collides with the send. By its
-        # name, because trio need not be there.
+        # Hypercorn's trio worker, whose own closing of the stream collides with the send. By
+        # name, because trio may not be installed.
         or type(error).__name__ == "BusyResourceError"
         or str(error).startswith(_GONE)
     )
