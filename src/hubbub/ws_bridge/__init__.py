@@ -1,7 +1,7 @@
 """A WebSocket server for any ASGI application, on asyncio, uvloop and trio.
 
-Only names live here. ``run`` and ``serve`` are the server; what it is made of can be used
-alone: ``serve_connection``, and below it the scope and the two channels of one connection.
+Only names live here. ``run`` and ``serve`` are the server; its parts can be used alone:
+``serve_connection``, and below it the scope and the two channels of one connection.
 """
 
 from hubbub.ws_bridge.channels import create_ws_receive as create_ws_receive

@@ -1,7 +1,7 @@
 """The access log: one line for each connection, at its end.
 
-What is in the line, and that no peer can write another one, is decided here; the figures are
-the connection's own. Called by server.
+What is in the line is decided here, and so is that no peer can forge one; the figures are the
+connection's own. Called by server.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _FORMAT: Final = (
     '%(client)s - "%(request)s" %(status)s %(duration).3fs'
     " in=%(received)d out=%(sent)d close=%(close_code)s"
 )
-_VISIBLE: Final = "!#$%&'()*+,/:;<=>?@[]^`{|} "  # and what `quote` leaves: no quotation mark
+_VISIBLE: Final = "!#$%&'()*+,/:;<=>?@[]^`{|} "  # besides what `quote` leaves; no quotation mark
 
 
 def log_access(connection: ServerConnection, duration: float) -> None:
-    """Log a connection that is over; not one that came and went without a word.
+    """Log a connection that is over, unless its peer said nothing and got no answer.
 
     The record's ``args`` is a mapping, for whoever formats the line in another way.
 
     Args:
-        connection: it.
-        duration: of its life, in seconds.
+        connection: the connection.
+        duration: how long it lasted, in seconds.
     """
     if not _logger.isEnabledFor(logging.INFO) or not (connection.received or connection.status):
         return

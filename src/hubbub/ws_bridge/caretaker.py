@@ -1,8 +1,9 @@
-"""Caretaker: the tasks that a server has beside its connections, and the clock for them all.
+"""Caretaker: the tasks that a server has besides its connections, and one clock for them all.
 
 One sweeper compares counters, so that no connection needs a timer; one flusher sends what was
-corked; and a task is started for a connection in need. What a deadline means to a connection
-is told here, what it does about it is its own business. Made by server.
+corked; and a task is started for a connection in need. When a deadline has passed is decided
+here; what a connection does then is its own business. Made by server, and by a client for its
+one connection.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ __all__ = ("Caretaker",)
 _logger = logging.getLogger("hubbub.ws_bridge")
 
 _MAX_PERIOD: Final = 1.0  # seconds between two looks at a connection
-_LOOKS_PER_TIMEOUT: Final = 4  # a deadline is kept to a quarter of its time
+_LOOKS_PER_TIMEOUT: Final = 4  # so that a deadline is kept to a quarter of its length
 _WATCHES_PER_CHECKPOINT: Final = 256
 _PING_UNANSWERED: Final = (1011, "keepalive ping timeout")
 
 
 class Caretaker:
-    """What looks after the connections of one server.
+    """Looks after the connections of one server, or of one client.
 
     Attributes:
-        config: the server's.
+        config: their limits.
     """
 
     def __init__(self, config: Config, tasks: TaskGroup) -> None:
         """Set the sweeper and the flusher to work.
 
         Args:
-            config: the server's.
-            tasks: where they run, and what is started for connections; its owner cancels it.
+            config: the limits of the connections.
+            tasks: runs them, and what is started for connections; its owner cancels it.
         """
         self.config = config
         self._tasks = tasks
@@ -63,7 +64,7 @@ class Caretaker:
         return len(self._watches)
 
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Start a task for a connection; it harms no other one."""
+        """Start a task for a connection; its failure harms no other one."""
         self._tasks.start_soon(_guard, task)
 
     def mark(self, writer: Writer) -> None:
@@ -72,10 +73,10 @@ class Caretaker:
         self._wakeup.set()
 
     def admit(self, connection: Connection) -> float:
-        """Look after a connection from now on; return when that is, by the loop's clock."""
+        """Look after a connection from now on; return the time, by the loop's clock."""
         now = anyio.current_time()
         self._watches[connection] = _Watch(connection, now)
-        if self._farewell is not None:  # TLS took it so long
+        if self._farewell is not None:  # its TLS handshake took so long
             connection.shut_down(*self._farewell)
         return now
 
@@ -118,7 +119,7 @@ class Caretaker:
             await self._look_at_all()
 
     async def _look_at_all(self) -> None:
-        # A function of its own: none of its variables keeps a connection until the next look.
+        # A function of its own, so that no variable keeps a connection until the next look.
         now = anyio.current_time()
         for number, watch in enumerate(tuple(self._watches.values()), 1):
             watch.look(self.config, now)
@@ -175,7 +176,7 @@ class _Watch:
 
     def _look_for_life(self, config: Config, now: float) -> None:
         connection = self._connection
-        # Who is not read from cannot answer. But its system does, when it is gone.
+        # While we do not read, no pong is seen. But a peer that is gone breaks our writes.
         if not connection.reading and connection.writer.broken:
             connection.drop()
         elif connection.received != self._received or (self._pinged and not connection.reading):
@@ -191,5 +192,5 @@ class _Watch:
 async def _guard(task: Callable[[], Awaitable[None]]) -> None:
     try:
         await task()
-    except Exception:  # a fault of ours with one peer is no other one's
+    except Exception:  # our failure with one peer must not harm the others
         _logger.exception("A task of a connection failed")

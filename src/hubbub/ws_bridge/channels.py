@@ -1,7 +1,7 @@
 """ASGI's ``receive`` and ``send`` (WebSocket spec 2.5), made of object streams and a responder.
 
 The order and the form of ASGI's events live here, and nothing of how they get to the peer.
-Made by connection, for the application that it calls.
+Made by server_connection, for the application that it calls, and by the client.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Events(Protocol):
     """The part of anyio's ``ObjectReceiveStream[Message]`` that is needed here."""
 
     async def receive(self) -> Message:
-        """Give the next event; ``anyio.EndOfStream`` when the connection was lost."""
+        """Return the next event; ``anyio.EndOfStream`` when the connection was lost."""
         ...
 
 
 class Sender(Protocol):
-    """What carries out what is sent on an open connection.
+    """Carries out what is sent on an open connection.
 
     Each raises ``ClientDisconnected`` when the peer is gone.
     """
@@ -53,7 +53,7 @@ class Sender(Protocol):
 
 
 class Responder(Sender, Protocol):
-    """What carries out an application's answers, too; each is called in a valid order only."""
+    """Carries out an application's answer to the handshake, too; called in a valid order only."""
 
     async def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Accept the connection; ``ValueError`` if a header may not stand in the answer."""
@@ -64,7 +64,7 @@ class Responder(Sender, Protocol):
         ...
 
     async def send_body(self, data: bytes, *, more: bool) -> None:
-        """Go on to refuse, and end it when there is no more."""
+        """Continue to refuse, and end the response when there is no more."""
         ...
 
 
@@ -72,8 +72,8 @@ def create_ws_receive(events: Events) -> Receive:
     """Make the ``receive`` of one connection.
 
     The first event is ``websocket.connect``; after the first ``websocket.disconnect`` the
-    stream is not used again: that event is given whenever it is asked for. A call that is
-    cancelled has taken no event.
+    stream is not used again: every further call returns that event. A call that is cancelled
+    has taken no event.
 
     Args:
         events: the stream of ``websocket.receive`` and ``websocket.disconnect``.
@@ -84,7 +84,7 @@ def create_ws_receive(events: Events) -> Receive:
     async def receive() -> Message:
         nonlocal connected, last
         if not connected:
-            await checkpoint_if_cancelled()  # the task has only just begun: nobody else has waited
+            await checkpoint_if_cancelled()  # the task has only just begun: nobody is kept waiting
             connected = True
             return {"type": "websocket.connect"}
         if last is not None:
@@ -130,7 +130,7 @@ def create_client_send(connection: Sender) -> Send:
 
 
 class _Order(Enum):
-    """What an application has answered so far, and so what may come next."""
+    """What an application has answered so far, and so what it may send next."""
 
     NOTHING = "websocket.accept, websocket.close or websocket.http.response.start"
     ACCEPTED = "websocket.send or websocket.close"
@@ -138,7 +138,7 @@ class _Order(Enum):
     ALL = "no further event"
 
 
-_ACCEPTED = _Order.ACCEPTED  # looking it up in an enum is dear before Python 3.12
+_ACCEPTED = _Order.ACCEPTED  # looking it up in an enum is slow before Python 3.12
 
 
 class _Answers:
@@ -210,7 +210,7 @@ class _Answers:
 
 
 def _read_data(message: Message) -> Data:
-    """Read the one of ``text`` and ``bytes`` that is there: both keys may be."""
+    """Read ``text`` or ``bytes``, whichever is not None: both keys may be there."""
     text, data = message.get("text"), message.get("bytes")
     if (text is None) is (data is None):
         raise ValueError("Expected either text or bytes in websocket.send, not both or neither")

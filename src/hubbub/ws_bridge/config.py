@@ -21,31 +21,31 @@ _field_value = re.compile(r"[!-~]([ -~]*[!-~])?")  # RFC 9110 §5.5, in ASCII
 class Config:
     """How a server treats its connections. Times are in seconds, sizes in bytes.
 
-    Where a field may be None, that switches it off: then a peer, or an application, that does
-    not do its part keeps the connection and what it holds for ever.
+    Where a limit may be None, that switches it off: then a peer, or an application, that does
+    not do its part keeps the connection and its memory for ever.
 
     Attributes:
         max_message_size: the limit for a message, inflated; beyond it the connection is closed
             with 1009.
         max_queue: how many messages are read ahead of an application that is busy elsewhere.
             Then the socket is not read, so that the peer has to wait.
-        handshake_timeout: for each part of the opening handshake: TLS, the peer's request
-            (else 408), and the application's answer (else 503).
+        handshake_timeout: the time for each part of the opening handshake: TLS, the peer's
+            request (else 408), and the application's answer (else 503).
         max_handshake_size: the limit for the request's head (else 431).
-        close_timeout: from the first close frame to the end of the TCP connection.
-        ping_interval: of silence, after which the peer is sent a ping.
-        ping_timeout: of further silence, after which it counts as lost (1011).
-        write_timeout: without progress, while something waits to be sent, after which the
-            connection is aborted.
-        grace_timeout: that an application has to end after its connection has; then it is
+        close_timeout: the time from the first close frame to the end of the TCP connection.
+        ping_interval: the silence after which the peer is sent a ping.
+        ping_timeout: the further silence after which the peer counts as lost (1011).
+        write_timeout: the time without progress, while something waits to be sent, after which
+            the connection is aborted.
+        grace_timeout: the time that an application has to end after its connection; then it is
             cancelled.
-        max_connections: at once; those beyond are refused with 503.
+        max_connections: the limit for connections at once; further ones are refused with 503.
         deflate: whether to agree to permessage-deflate (RFC 7692).
         origins: the values of ``Origin`` to allow (RFC 6455 §10.2), else 403. None in the list
             stands for a request without one, which browsers do not send.
         ssl: for TLS: an ``ssl.SSLContext`` with a certificate.
-        shutdown_timeout: that connections have to end when the server shuts down, and after
-            them the application's lifespan.
+        shutdown_timeout: the time that connections have to end when the server shuts down, and
+            after them the application's lifespan.
         server_header: the ``Server`` field of responses; None for none.
         root_path: the prefix that the application is mounted at, for its scopes.
     """

@@ -1,8 +1,8 @@
 """Connection: one peer's messages, from the opening to the last byte, whichever side we are.
 
-The pull of messages out of the socket, and the way to the close, made of wire (bytes) and
-writer. It starts no clock and no task: caretaker does, which looks at it now and then. How a
-connection is opened is not known here: that is server_connection, and the client's own.
+It pulls messages out of the socket, sends, and comes to its close, by means of wire (bytes) and
+writer. It keeps no time and starts no task: caretaker does, which looks at it now and then. How
+a connection is opened is not known here, but in server_connection and in the client.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ("Connection", "Phase", "is_over")
 
 _CALLS_PER_CHECKPOINT: Final = 64  # sends, or receives, that did not have to wait
-_EVENTS_PER_CHECKPOINT: Final = 64  # that are thrown away
-_MAX_READ_AHEAD: Final = 1024 * 1024  # bytes of messages, beside Config.max_queue
+_EVENTS_PER_CHECKPOINT: Final = 64  # those that are discarded
+_MAX_READ_AHEAD: Final = 1024 * 1024  # bytes of messages, besides Config.max_queue
 
 
 class Phase(Enum):
@@ -44,7 +44,7 @@ class Phase(Enum):
     CLOSING = "how it ends is known, and it is on its way there"
 
 
-_OPEN = Phase.OPEN  # looking it up in an enum is dear before Python 3.12
+_OPEN = Phase.OPEN  # looking it up in an enum is slow before Python 3.12
 
 
 class Connection:
@@ -58,9 +58,9 @@ class Connection:
         phase: how far it is.
         transport: the peer's bytes.
         writer: what is to be sent.
-        received: how many bytes have come; who compares it sees that the peer lives.
-        receives: how often the application has come for an event.
-        reading: whether somebody waits for the peer's bytes, or takes them now.
+        received: how many bytes were received; a change shows that the peer lives.
+        receives: how often the application has asked for an event.
+        reading: whether a task waits for the peer's bytes, or takes them now.
     """
 
     __slots__ = (
@@ -97,9 +97,9 @@ class Connection:
         self._disconnect: Message | None = None  # the event, once the end is known
         self._inbox: deque[Message] | None = None  # what the stand-in has read
         self._stand_in: _StandIn | None = None
-        self._left_alone: anyio.Event | None = None  # by a receive that is over
+        self._left_alone: anyio.Event | None = None  # set when a receive is over
         self._more = False  # whether the last chunk was full, so that there is likely more
-        self._paused = False  # in the middle of what has come, for others to have a turn
+        self._paused = False  # amid received bytes, for other tasks to have a turn
         self._sends = 0
 
     def _begin(self, protocol: Protocol) -> None:
@@ -111,12 +111,12 @@ class Connection:
     # -- Receiving -----------------------------------------------------------------------
 
     async def receive(self) -> Message:
-        """Give the next message, or the disconnect, as an ASGI event.
+        """Return the next message, or the disconnect, as an ASGI event.
 
         It may be cancelled: nothing is lost.
 
         Raises:
-            anyio.BusyResourceError: if another task is at it.
+            anyio.BusyResourceError: if another task is receiving.
         """
         self.receives += 1
         if not self.receives % _CALLS_PER_CHECKPOINT:
@@ -167,10 +167,10 @@ class Connection:
                 self._meet_pong(event)
 
     def _meet_pong(self, pong: Pong) -> None:
-        """Learn from a pong; that the peer lives, ``received`` has told already."""
+        """Learn from a pong. That the peer lives is known already, from ``received``."""
 
     async def _read(self) -> None:
-        """Take what comes next from the peer, after what waits for it is sent."""
+        """Send what is corked, then receive the peer's next bytes."""
         self.writer.flush()
         if self._paused:
             self._paused = False
@@ -197,14 +197,14 @@ class Connection:
             self.drop()
 
     def _open(self, data: bytes) -> None:
-        """Take what comes before there is a protocol: a matter of the side that has to answer."""
+        """Take bytes received before there is a protocol: only a server gets any."""
 
     # -- Sending -------------------------------------------------------------------------
 
     async def send(self, data: Data) -> None:
         """Send a message.
 
-        Cancelled, the message is sent whole or not at all.
+        When cancelled, the message is sent whole or not at all.
 
         Raises:
             ClientDisconnected: if the connection is over.
@@ -219,7 +219,7 @@ class Connection:
         if self.phase is not _OPEN or writer.broken or protocol is None:
             raise self._disconnected()
         frame = protocol.send_message(data)
-        if protocol.has_pending:  # the application will be back for it soon
+        if protocol.has_pending:  # the application will soon be back to receive it
             writer.cork(frame)
         else:
             writer.write(frame)
@@ -246,7 +246,7 @@ class Connection:
     # -- The end -------------------------------------------------------------------------
 
     def _end(self, code: int, reason: str) -> None:
-        """Note how it ends, and tell who waits; the first one to come here is the end."""
+        """Note how it ends, and wake who reads; only the first call counts."""
         if self._disconnect is None:
             self._disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
             self.phase = Phase.CLOSING
@@ -280,22 +280,22 @@ class Connection:
         """Answer the peer's close frame, or its fault."""
         self.writer.write(protocol.send_close())
         if close.failed:
-            # It has not read that yet, and may still be sending. Closed now, the socket would
-            # answer with a reset, which overtakes the close frame.
+            # The peer has not read that yet, and may still be sending. If it were closed now,
+            # the socket would answer with a reset, which overtakes the close frame.
             self.writer.finish(self.transport.send_eof)
         else:
             self.writer.finish(self._finish)
         self._end(close.code, close.reason)
 
     def _finish(self) -> None:
-        """Do the last thing, once both sides have said that it is over."""
+        """Do what is left to do once both close frames are sent."""
         self.transport.finish()
 
     async def conclude(self) -> None:
-        """Read on until the peer, too, is done; caretaker has the deadline for it."""
+        """Read on until the peer is done, too; caretaker keeps the deadline."""
         while self._stand_in is not None:
             await self._stand_in.dismiss()
-        while self.reading:  # a task that has survived the application's end
+        while self.reading:  # in a task that has outlived the application
             self._left_alone = anyio.Event()
             await self._left_alone.wait()
         self.reading = True
@@ -304,7 +304,7 @@ class Connection:
             await self._read()
 
     def _discard(self) -> None:
-        """Parse what comes after the end, in which only the peer's close frame counts."""
+        """Parse what is received after the end; only the peer's close frame counts."""
         protocol = self._protocol
         if protocol is None:
             return
@@ -338,22 +338,22 @@ class Connection:
         self.writer.write(self._protocol.send_ping())
 
     def drop(self) -> None:
-        """Learn that the peer is gone."""
+        """Close: the peer is gone."""
         self._end(ABNORMAL, "")
         self.transport.close()
 
     def lose(self, code: int, reason: str) -> None:
-        """Give an open connection up: the peer is not there."""
+        """Give up an open connection whose peer no longer answers."""
         self._close(code, reason)
         self.transport.close()
 
     def shut_down(self, code: int, reason: str) -> None:
-        """Begin to close, whatever the application is at."""
+        """Begin to close, whatever the application is doing."""
         if self.phase is Phase.OPEN:
             self._close(code, reason)
 
     def send_stand_in(self) -> None:
-        """Let another task read, while the application is busy elsewhere; for a while."""
+        """Let another task read while the application is busy elsewhere, up to a bound."""
         if not self.transport.closed and not self._has_read_enough():
             self._stand_in = _StandIn()
             self.reading = True
@@ -387,7 +387,7 @@ class Connection:
 
 
 class _StandIn:
-    """How to get rid of the task that reads in the application's place."""
+    """The task that reads in the application's place, and how to end it."""
 
     __slots__ = ("gone", "scope")
 

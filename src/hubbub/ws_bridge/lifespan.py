@@ -1,6 +1,6 @@
 """Lifespan: an application's startup and shutdown (ASGI lifespan spec 2.0).
 
-The events and their order live here; when they are due is the server's to say. Used by server.
+The events and their order live here; the server decides when they are due. Used by server.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Lifespan:
         self._over = False
 
     async def run(self) -> None:
-        """Call the application; to raise, or to return at once, is to have no lifespan."""
+        """Call the application; if it raises or returns at once, it has no lifespan."""
         scope: Scope = {
             "type": "lifespan",
             "asgi": {"version": "3.0", "spec_version": "2.0"},
@@ -70,7 +70,7 @@ class Lifespan:
             _logger.info("The application has no lifespan: %r", error)
 
     async def start(self) -> None:
-        """Wait until the application has started, or shown that it has no lifespan.
+        """Wait until the application has started, or turns out to have no lifespan.
 
         Raises:
             StartupFailed: if it says that it cannot start.

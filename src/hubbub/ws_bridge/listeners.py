@@ -1,4 +1,4 @@
-"""Listening sockets: how they are opened, and how peers are taken from them.
+"""Listening sockets: how they are opened, and how peers are accepted.
 
 What becomes of a peer is not known here. Used by server.
 """
@@ -24,7 +24,7 @@ _logger = logging.getLogger("hubbub.ws_bridge")
 
 _BACKLOG: Final = 2048  # connections that the kernel keeps for us
 _ACCEPTS_PER_WAIT: Final = 64
-_PAUSE: Final = 0.1  # seconds to wait for somebody to give a file descriptor back
+_PAUSE: Final = 0.1  # seconds to wait for a file descriptor, or memory, to become free
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -40,9 +40,9 @@ async def open_sockets(
     Args:
         host: a name or an address; None for all of this machine's.
         port: 0 for any that is free, the same for all addresses.
-        uds: the path of a UNIX socket, instead of host and port. One that is left over from
-            before is removed.
-        fd: a listening socket that this process was given, instead of either.
+        uds: the path of a UNIX socket, instead of host and port. A socket that is left over
+            there is removed.
+        fd: the file descriptor of a listening socket, instead of either.
 
     Raises:
         OSError: if an address is taken, or not ours to listen on.
@@ -106,10 +106,10 @@ async def accept(listener: socket.socket, take: Callable[[socket.socket], None])
 
     Args:
         listener: a listening socket.
-        take: called with each peer's socket, which is its own from then on.
+        take: called with each peer's socket, which it owns from then on.
     """
     listener.setblocking(False)
-    tcp = listener.family != socket.AF_UNIX  # once: each look at it makes an enum
+    tcp = listener.family != socket.AF_UNIX  # once, because each access makes an enum
     exhausted = False
     while True:
         await anyio.wait_readable(listener)
@@ -120,10 +120,10 @@ async def accept(listener: socket.socket, take: Callable[[socket.socket], None])
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 take(sock)
         except BlockingIOError:
-            exhausted = False  # all who were there are accepted
+            exhausted = False  # all that were waiting are accepted
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                if not exhausted:  # said once, not at each try
+                if not exhausted:  # logged once, not at each attempt
                     _logger.warning("Cannot accept a connection: %s", error)
                 exhausted = True
                 await anyio.sleep(_PAUSE)

@@ -1,8 +1,7 @@
 """Opening: one connection's handshake, judged by the server's configuration.
 
-Between the request's bytes and the first frame; no I/O lives here. A connection begins as
-HTTP: what is to become of a request that wants no WebSocket is decided here. Used by
-connection, and dropped once the answer is out.
+From the request's bytes to the first frame; no I/O lives here, and no grammar of the handshake:
+that is wire's. Used by server_connection, and dropped once the answer is out.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Opening:
 
     @property
     def request_line(self) -> str | None:
-        """The request's first line, once its head has come and is HTTP.
+        """The request's first line, once its head is received and is HTTP.
 
         Its query is left out: that is where browsers have to put a WebSocket's credentials.
         """
@@ -60,11 +59,11 @@ class Opening:
         return b" ".join((request.method, path, b"HTTP/" + request.http_version)).decode("ascii")
 
     def receive_data(self, data: bytes) -> UpgradeRequest | Refusal | None:
-        """Take what came from the peer.
+        """Take bytes that were received.
 
         Returns:
-            The request, or what to refuse it with; None while it is not whole. What comes
-            after it is kept for the protocol; for a while.
+            The request, or what to refuse it with; None while it is not whole. What follows it
+            is kept for the protocol, up to ``max_handshake_size``.
         """
         if self._request is not None:
             # A client has to wait for the answer before it sends (RFC 6455 §4.1).
@@ -107,7 +106,7 @@ class Opening:
         return response, protocol
 
     def refuse(self, refusal: Refusal) -> bytes:
-        """Build a whole response that refuses the request, or what came instead of one."""
+        """Build a whole response that refuses the request, or what was sent instead of one."""
         return self._handshake.refuse(refusal)
 
     def start_response(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:

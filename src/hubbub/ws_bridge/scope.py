@@ -1,7 +1,7 @@
 """The ASGI connection scope of a WebSocket request (ASGI 3.0, WebSocket spec version 2.5).
 
 Only what a request and its socket say becomes a scope here; no request is judged. Called by
-connection, once the handshake is found valid.
+server_connection, once the request is found valid.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def build_ws_scope(
     Args:
         request: the valid request.
         client: the peer's address.
-        server: our own.
+        server: our own address.
         secure: whether the stream itself is TLS.
-        root_path: the prefix that the application is mounted at; requests come with it.
+        root_path: the prefix that the application is mounted at; the request's path includes it.
         state: the lifespan's; the connection gets a shallow copy. None when the application
             has no lifespan.
-        extensions: further than the denial response, which there always is.
+        extensions: those besides the denial response, which is always there.
     """
     raw_path, _, query = request.target.partition(b"?")
     scope: Scope = {
@@ -81,7 +81,7 @@ def endpoint(address: object) -> Endpoint:
 
 
 def _unmap(host: str) -> str:
-    """Give an IPv4 peer of an IPv6 socket by its own address (RFC 4291 §2.5.5.2)."""
+    """Turn an IPv4-mapped IPv6 address into the IPv4 address (RFC 4291 §2.5.5.2)."""
     if not host.startswith("::ffff:"):
         return host
     mapped = IPv6Address(host).ipv4_mapped

@@ -1,4 +1,4 @@
-"""The server: from listening sockets, or one stream, to connections, and their common end.
+"""The server: from listening sockets, or one stream, to connections, and their shutdown.
 
 What happens within a connection is not known here. Called by whoever starts a server.
 """
@@ -81,9 +81,9 @@ async def serve(
 ) -> None:
     """Serve an ASGI application until cancelled.
 
-    To be started in a task group: ``await tasks.start(partial(serve, app, port=0))`` gives the
-    addresses that it listens on. Cancelled, it does not accept any more, closes all connections
-    with 1012, and gives them ``config.shutdown_timeout`` to end.
+    Start it in a task group: ``await tasks.start(partial(serve, app, port=0))`` returns the
+    addresses that it listens on. When cancelled, it stops accepting, closes all connections with
+    1012, and gives them ``config.shutdown_timeout`` to end.
 
     Args:
         app: the ASGI application.
@@ -112,7 +112,7 @@ async def serve(
                         accepting.start_soon(accept, listener, server.take)
                     task_status.started([listener.getsockname() for listener in listeners])
             finally:
-                close_all(listeners)  # before the connections end: nobody is to come back yet
+                close_all(listeners)  # before the connections end: nobody shall come back yet
                 server.stop()
     finally:
         close_all(listeners, uds)
@@ -135,8 +135,8 @@ def run(
     It has the process to itself: its signals, and the garbage collector, which leaves alone
     what was there before the first peer (``gc.freeze``), and looks for garbage less often.
 
-    The first signal begins the same end as ``serve`` has when it is cancelled; a second one
-    ends the process at once. The other arguments are those of ``serve``.
+    The first signal ends it as a cancellation ends ``serve``; a second one ends the process at
+    once.
 
     Args:
         app: the ASGI application.
@@ -164,7 +164,7 @@ def run(
     handlers = [signal.getsignal(number) for number in _SIGNALS]
     thresholds = gc.get_threshold()
     try:
-        with suppress(KeyboardInterrupt):  # how Ctrl-C comes where there are no signal receivers
+        with suppress(KeyboardInterrupt):  # from Ctrl-C, where there are no signal receivers
             anyio.run(
                 _serve_until_signal,
                 serving,
@@ -189,9 +189,9 @@ async def _serve_until_signal(
             except NotImplementedError:  # asyncio on Windows, where Ctrl-C cancels this task
                 signals = None
             addresses = await tasks.start(serving)
-            # What is here now stays. Looked at again with every few hundred peers that come, it
-            # would cost a third of their handshakes; and what they leave themselves, looked at
-            # with every ten of them, a quarter (measured).
+            # What is here now stays. For the collector to look at it again after every few hundred
+            # handshakes would take a third of their time; to look at what they leave themselves
+            # after every ten of them, a quarter (measured).
             gc.collect()
             gc.freeze()
             gc.set_threshold(max(_YOUNG_OBJECTS, gc.get_threshold()[0]))
@@ -207,7 +207,7 @@ def _log_addresses(addresses: list[Any]) -> None:
 
 
 class _Server:
-    """What outlives the accepting: the application's lifespan, and the connections."""
+    """What outlives accepting: the application's lifespan, and the connections."""
 
     def __init__(self, app: ASGIApp, config: Config) -> None:
         self._app = app
@@ -217,7 +217,7 @@ class _Server:
         self._life = anyio.CancelScope()
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
-        """Run until ``stop``; started means that the application is."""
+        """Run until ``stop``; has started when the application has."""
         with self._life:
             async with create_task_group() as tasks:
                 tasks.start_soon(self._lifespan.run)
@@ -228,7 +228,7 @@ class _Server:
                 tasks.cancel_scope.cancel()
 
     def stop(self) -> None:
-        """Begin to end; once for the connections and once for the lifespan there is time."""
+        """Begin to end; the connections have ``shutdown_timeout``, and then the lifespan."""
         timeout = self._config.shutdown_timeout
         if timeout is not None:
             self._life.deadline = anyio.current_time() + 2 * timeout
@@ -258,7 +258,7 @@ class _Server:
                     await _serve_stream(self._app, stream, self._caretaker, state)
         except OSError as error:
             _logger.debug("A peer was lost before it could be served: %s", error)
-        except Exception:  # a fault of ours with one peer is no other one's
+        except Exception:  # our failure with one peer must not harm the others
             _logger.exception("A connection failed")
         except anyio.get_cancelled_exc_class():
             if is_cancelled():

@@ -1,7 +1,7 @@
 """ServerConnection: one peer from its first byte to its last, and the application that serves it.
 
-The opening, the call of the application, and what is left unfinished by it; the messages in
-between are connection's. Made by server, for each peer.
+The opening, the call of the application, and the end of what it leaves unfinished; the messages
+in between are connection's. Made by server, for each peer.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _INTERNAL_ERROR: Final = 1011
 
 
 class ServerConnection(Connection):
-    """One peer of a server's. To its application it is the responder, too.
+    """One peer of a server. To its application it is the responder, too.
 
     Attributes:
         request_line: the request's first line, without its query; None until it is known.
-        status: of the answer to it; None until there is one.
+        status: the status of the answer; None until there is one.
     """
 
     __slots__ = ("_app", "_opening", "_scope", "request_line", "status")
@@ -59,7 +59,7 @@ class ServerConnection(Connection):
 
         Args:
             state: the lifespan's.
-            full: whether there are connections enough without this one (503).
+            full: whether there are too many connections, so that it is refused with 503.
         """
         try:
             await self._read_request()
@@ -77,13 +77,13 @@ class ServerConnection(Connection):
     # -- The opening ---------------------------------------------------------------------
 
     async def _read_request(self) -> None:
-        self._take_in(self.transport.try_receive())  # by now it is often there
+        self._take_in(self.transport.try_receive())  # often it is there already
         while self.phase is Phase.REQUEST:
             await self._read()
         self.reading = False
 
     def _open(self, data: bytes) -> None:
-        """Feed the opening; decide what it says."""
+        """Feed the opening, and do what it decides."""
         assert self._opening is not None
         answer = self._opening.receive_data(data)
         self.request_line = self._opening.request_line
@@ -150,7 +150,7 @@ class ServerConnection(Connection):
         self.status = status
 
     async def send_body(self, data: bytes, *, more: bool) -> None:
-        """Go on with it (the responder's part)."""
+        """Send a part of that response's body (the responder's part)."""
         if not self.writer.has_room:
             await self.writer.wait_room()
         self.writer.write(self._require_opening().send_body(data, more=more))
@@ -184,7 +184,7 @@ class ServerConnection(Connection):
             self._refuse(Refusal(503, "The application did not answer in time"))
 
     def shut_down(self, code: int, reason: str) -> None:
-        """Begin to close, whatever the application is at."""
+        """Begin to close, whatever the application is doing."""
         if self.phase is Phase.REQUEST:
             self.transport.close()
         elif self.phase is Phase.ANSWER:

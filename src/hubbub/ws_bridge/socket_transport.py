@@ -1,7 +1,7 @@
 """SocketTransport: a transport over a socket of our own, in the way that suits the loop.
 
-No loop is known by name here, but what it can do. Used by server, for what it accepts, and by
-the client, for what it dials; each may put a stream upon it, for TLS.
+No loop is known by name here, only by what it can do. Used by server, for what it accepts, and
+by the client, for what it dials; each may put a stream on it, for TLS.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 __all__ = ("SocketTransport", "WatchedSocketTransport", "socket_transport")
 
-_AT_ONCE: Final = pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # linger: on, no time
+_AT_ONCE: Final = pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # linger: on, for 0 s
 
 
 def socket_transport(sock: socket.socket) -> SocketTransport:
-    """Take over a connected socket of TCP or UNIX.
+    """Take over a connected TCP or UNIX socket.
 
     Raises:
-        OSError: if it is not connected, or not any more.
+        OSError: if it is not, or no longer, connected.
     """
     loop = current_token().native_token
     if hasattr(loop, "add_reader"):
-        with suppress(NotImplementedError):  # the one of asyncio's that Windows has by default
+        with suppress(NotImplementedError):  # asyncio's proactor, the default on Windows
             return WatchedSocketTransport(sock, cast("_WatchingLoop", loop))
     return SocketTransport(sock)
 
@@ -44,8 +44,8 @@ def socket_transport(sock: socket.socket) -> SocketTransport:
 class SocketTransport:
     """A socket that nobody else reads, writes or closes.
 
-    Waiting by ``anyio.wait_readable`` costs a third less than anyio's own stream on trio, and
-    half of it on asyncio (measured), where there is a better way still: see below.
+    Waiting with ``anyio.wait_readable`` costs a third less than anyio's own stream on trio, and
+    half as much on asyncio (measured), where there is a better way still: see below.
 
     Attributes:
         sock: the socket.
@@ -56,21 +56,21 @@ class SocketTransport:
     unsent = False  # the kernel has it
 
     def __init__(self, sock: socket.socket) -> None:
-        """Take over a connected socket of TCP or UNIX.
+        """Take over a connected TCP or UNIX socket.
 
         Raises:
-            OSError: if it is not connected, or not any more.
+            OSError: if it is not, or no longer, connected.
         """
         sock.setblocking(False)
         self.sock = sock
-        self.try_send = sock.send  # without a call between
+        self.try_send = sock.send  # directly, to save a call
         self.client = endpoint(sock.getpeername())
         self.server = endpoint(sock.getsockname())
         self.secure = False
         self.closed = False
 
     def try_receive(self) -> bytes | None:
-        """Take what has come."""
+        """Take received bytes."""
         try:
             return self.sock.recv(CHUNK)
         except (BlockingIOError, InterruptedError):
@@ -89,7 +89,7 @@ class SocketTransport:
                 raise
 
     def wake(self) -> None:
-        """Let who waits look again; in both directions, since there is no other way."""
+        """Let waiting tasks look again; in both directions, since anyio wakes no single one."""
         if not self.closed:
             anyio.notify_closing(self.sock)
 
@@ -123,7 +123,7 @@ class SocketTransport:
         """Close the socket with a reset.
 
         Otherwise the kernel would keep megabytes for a peer that is there and does not read,
-        for as long as it pleases.
+        for as long as that peer pleases.
         """
         with suppress(OSError):  # it is gone already
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
@@ -141,21 +141,21 @@ class _WatchingLoop(Protocol):
 
 
 class WatchedSocketTransport(SocketTransport):
-    """The same where the loop can go on watching a socket between two waits.
+    """The same, on a loop that can go on watching a socket between two waits.
 
-    ``anyio.wait_readable`` has to tell asyncio's selector that it begins to wait, and that it
-    ends, which costs as much as all else that is done for a message that comes alone
-    (measured). Here the selector is told nothing, as long as somebody comes back in time.
+    ``anyio.wait_readable`` has to register each wait with asyncio's selector, and unregister it,
+    which costs as much as all else that is done for a message that comes alone (measured). Here
+    the socket stays registered as long as somebody waits again in time.
     """
 
     __slots__ = ("_head", "_loop", "_waiter", "_watched")
 
     def __init__(self, sock: socket.socket, loop: _WatchingLoop) -> None:
-        """Take over a connected socket of TCP or UNIX.
+        """Take over a connected TCP or UNIX socket.
 
         Raises:
             NotImplementedError: if the loop cannot watch it.
-            OSError: if it is not connected, or not any more.
+            OSError: if it is not, or no longer, connected.
         """
         super().__init__(sock)
         self._loop = loop
@@ -165,7 +165,7 @@ class WatchedSocketTransport(SocketTransport):
         self._watch()
 
     def try_receive(self) -> bytes | None:
-        """Take what has come."""
+        """Take received bytes."""
         head, self._head = self._head, None
         return super().try_receive() if head is None else head
 
@@ -194,19 +194,19 @@ class WatchedSocketTransport(SocketTransport):
             self._watched = False
 
     def _on_readable(self) -> None:
-        """Take what has come for whoever waits.
+        """Receive on behalf of the task that waits.
 
-        Merely told of it, it would look only in the next turn of the loop, before which the
-        selector would tell of the same bytes once more.
+        If merely woken, it would receive only in the next turn of the loop, before which the
+        selector would report the same bytes once more.
         """
         if self._waiter is None or self._waiter.done():
-            self._unwatch()  # nobody came back in time: the selector would not be silent
+            self._unwatch()  # nobody waits: the selector would report it in every turn
         else:
             self._head = super().try_receive()
             self._waiter.set_result(None)
 
     def wake(self) -> None:
-        """Let who waits look again, in both directions."""
+        """Let waiting tasks look again, in both directions."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         super().wake()

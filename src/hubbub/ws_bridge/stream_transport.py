@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ("StreamTransport",)
 
-# How a stream says that it is over. TLS says EndOfStream to who sends, too.
+# How a stream says that it is over. On TLS, a send may raise EndOfStream, too.
 _ENDS: Final = (
     anyio.EndOfStream,
     anyio.BrokenResourceError,
@@ -34,9 +34,8 @@ _ENDS: Final = (
 class StreamTransport:
     """Any byte stream, with a task that reads ahead of us and one that writes behind us.
 
-    The stream's own ``receive`` and ``send`` are called by those two tasks only, which
-    nobody's cancellation reaches but that of ``run``'s caller: half a frame is never followed
-    by anything else.
+    The stream's own ``receive`` and ``send`` are called by those two tasks only, and only the
+    caller of ``run`` can cancel these: so nothing ever follows half a frame.
     """
 
     __slots__ = (
@@ -62,7 +61,7 @@ class StreamTransport:
         self._outgoing: bytes | memoryview = b""
         self._finishing = ""
         self._wakeup = Wakeup()  # for the writer
-        self._taken = anyio.Event()  # by the writer: there is room again
+        self._taken = anyio.Event()  # set by the writer when there is room again
         self._scope = anyio.CancelScope()
         self.client = endpoint(stream.extra(SocketAttribute.remote_address, None))
         self.server = endpoint(stream.extra(SocketAttribute.local_address, None))
@@ -98,7 +97,7 @@ class StreamTransport:
                     await self._wakeup.wait()
                 await self._write_once()
         except _ENDS:
-            self.close()  # not to be tried again: it may raise without letting others run
+            self.close()  # not tried again: it may raise without letting other tasks run
 
     async def _write_once(self) -> None:
         if self._outgoing:
@@ -108,7 +107,7 @@ class StreamTransport:
             return
         finishing, self._finishing = self._finishing, ""
         if finishing == "eof":
-            with suppress(NotImplementedError):  # TLS has no half of a connection
+            with suppress(NotImplementedError):  # TLS cannot close one direction only
                 await self._stream.send_eof()
                 return
         self.close()
@@ -136,7 +135,7 @@ class StreamTransport:
             raise anyio.ClosedResourceError
 
     def wake(self) -> None:
-        """Put nothing where the reader puts what has come."""
+        """Put a None where the reader puts the bytes that it receives."""
         with suppress(anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
             self._feed.send_nowait(None)
 

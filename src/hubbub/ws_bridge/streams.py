@@ -1,4 +1,4 @@
-"""SocketStream: a socket as a stream of anyio's, for TLS to be put upon.
+"""SocketStream: a socket as an anyio byte stream, to put TLS on.
 
 It owns no policy and no protocol. Used by server, where a configuration asks for TLS, and by
 the client, which shakes hands on it.
@@ -32,7 +32,7 @@ class SocketStream(ByteStream):
         self.transport = transport
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive what comes next; always at most a chunk of the transport's."""
+        """Receive the next bytes: at most a chunk of the transport's, whatever ``max_bytes``."""
         while (data := self.transport.try_receive()) is None:
             await self.transport.wait_readable()
         if not data:
@@ -50,7 +50,7 @@ class SocketStream(ByteStream):
                 raise anyio.BrokenResourceError from error
 
     async def send_eof(self) -> None:
-        """Send nothing more."""
+        """Close the sending side."""
         self.transport.send_eof()
 
     async def aclose(self) -> None:
@@ -59,7 +59,7 @@ class SocketStream(ByteStream):
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        """Who is at the two ends."""
+        """The addresses of both ends."""
         return {
             SocketAttribute.remote_address: self.transport.sock.getpeername,
             SocketAttribute.local_address: self.transport.sock.getsockname,

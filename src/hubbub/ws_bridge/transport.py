@@ -1,4 +1,4 @@
-"""Transport: a peer's bytes as non-blocking tries, and waiting for the next one to be worth it.
+"""Transport: a peer's bytes, by non-blocking attempts and waits until one is worthwhile.
 
 There are two kinds: ``socket_transport``, over a socket of our own, and ``stream_transport``, over
 any byte stream. What the bytes mean is not known here. Used by connection and its writer.
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 __all__ = ("CHUNK", "Transport", "send_some")
 
-# Bytes that are received at once: just less than what malloc maps from the system, and gives back,
-# each time, which is dearer than the system call.
+# Bytes that are received at once: just less than what malloc would map from the system, and give
+# back, each time, which costs more than the system call.
 CHUNK: Final = 127 * 1024
 
 
 class Transport(Protocol):
     """One peer's bytes, both ways.
 
-    ``try_*`` never wait. Whatever the world does to a connection looks like its end: ``b""``
-    when receiving, ``OSError`` when sending. Only one task at a time may wait in each
-    direction; ``close`` wakes both.
+    ``try_*`` never wait. Any failure of the connection looks like its end: ``b""`` when
+    receiving, ``OSError`` when sending. Only one task at a time may wait in each direction;
+    ``close`` wakes both.
     """
 
     client: Endpoint
@@ -37,7 +37,7 @@ class Transport(Protocol):
         ...
 
     def try_receive(self) -> bytes | None:
-        """Take what has come, at most CHUNK; ``b""`` at the end, None when there is nothing."""
+        """Take received bytes, at most CHUNK; ``b""`` at the end, None when there are none."""
         ...
 
     async def wait_readable(self) -> None:
@@ -45,14 +45,14 @@ class Transport(Protocol):
         ...
 
     def wake(self) -> None:
-        """Let ``wait_readable`` return, although nothing has come."""
+        """Let ``wait_readable`` return, although nothing was received."""
         ...
 
     def try_send(self, data: bytes | memoryview, /) -> int:
-        """Send what can be sent now; return how much of it, as a non-blocking socket does.
+        """Send what can be sent now; return how many bytes, as a non-blocking socket does.
 
         Raises:
-            BlockingIOError: if that is nothing.
+            BlockingIOError: if nothing can be sent now.
             OSError: if nothing can be sent any more.
         """
         ...
@@ -62,7 +62,7 @@ class Transport(Protocol):
         ...
 
     def send_eof(self) -> None:
-        """Tell the peer that nothing more comes, after what was sent."""
+        """Close the sending side, after what was sent."""
         ...
 
     def finish(self) -> None:
@@ -74,12 +74,12 @@ class Transport(Protocol):
         ...
 
     def abort(self) -> None:
-        """Close now, and forget what the peer does not read."""
+        """Close now, and discard what the peer has not read."""
         ...
 
 
 def send_some(transport: Transport, data: memoryview) -> int:
-    """Send what can be sent now; return how much of it, perhaps 0.
+    """Send what can be sent now; return how many bytes, perhaps 0.
 
     Raises:
         OSError: if nothing can be sent any more.

@@ -1,7 +1,7 @@
 """Writer: what one connection has to send, from the frame to the transport.
 
-Whole frames come in, in their order; the socket is tried first, and what it does not take
-waits here, bounded by those who ask ``has_room``. No frame is built here. Used by connection.
+Whole frames come in, in their order; the socket is tried first, and what it does not take waits
+here, bounded as long as senders heed ``has_room``. No frame is built here. Used by connection.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_CORKED: Final = 64 * 1024  # bytes that are held back for the sake of one s
 
 
 class Helper(Protocol):
-    """Who does for a connection what its application's task cannot."""
+    """Does for a connection what its application's task cannot."""
 
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
         """Start a task; what it raises harms nobody else."""
@@ -38,11 +38,11 @@ class Helper(Protocol):
 class Writer:
     """The outbox of a connection, and its drain.
 
-    Nothing here is reached by a cancellation of the application's: what was taken is sent
-    whole, or the connection is over.
+    The application's cancellation does not reach it: what it has taken is sent whole, or the
+    connection is over.
 
     Attributes:
-        sent: how many bytes the transport has taken; who compares it sees progress.
+        sent: how many bytes the transport has taken; a change is progress.
         broken: whether nothing can be sent any more.
         draining: whether something waits here, because the transport did not take it.
     """
@@ -67,8 +67,8 @@ class Writer:
 
         Args:
             transport: what takes the bytes.
-            helper: who starts the drain, a task that lasts while there is a backlog, and
-                flushes what is corked.
+            helper: starts the drain, a task that lasts while there is a backlog, and flushes
+                what is corked.
         """
         self._transport = transport
         self._try_send = transport.try_send
@@ -94,7 +94,7 @@ class Writer:
         return self.draining or self._transport.unsent
 
     def try_write(self, frame: bytes) -> bool:
-        """Write a frame, unless something waits for the peer, or it is known to be gone.
+        """Write a frame, unless something waits for the peer, or the peer is known to be gone.
 
         Returns:
             Whether it did.
@@ -136,7 +136,7 @@ class Writer:
             self.flush()
 
     def write_pong(self, frame: bytes) -> None:
-        """Send a pong; of those that cannot be sent yet only the newest (RFC 6455 §5.5.3)."""
+        """Send a pong; of several that cannot be sent yet, only the newest (RFC 6455 §5.5.3)."""
         if self.draining:
             self._pong = frame
         else:
@@ -148,7 +148,7 @@ class Writer:
             self.try_write(self._take())
 
     def finish(self, last: Callable[[], None]) -> None:
-        """Do one last thing to the transport when all is sent: now, if it is."""
+        """Do one last thing to the transport when all is sent; now, if it is already."""
         self.flush()
         if self.draining:
             self._last = last
