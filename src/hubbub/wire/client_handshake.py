@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ("ClientHandshake", "UpgradeResponse")
 
-_MAX_SIZE: Final = 64 * 1024  # of the response's head, and of what is kept of its body
+_MAX_SIZE: Final = 64 * 1024  # bytes of the response's head, and of its body as far as it is kept
 _MAX_HEADERS: Final = 128
 
 
@@ -53,7 +53,7 @@ class ClientHandshake:
     """One connection's HTTP, until it is a WebSocket or closed.
 
     Args:
-        host: the value of Host: a name or an address, with the port where it is not the usual.
+        host: the value of Host: a name or an address, with the port unless it is the default.
         target: path and query, percent-encoded.
         subprotocols: what to offer, in order of preference.
         deflate: whether to offer permessage-deflate.
@@ -76,7 +76,7 @@ class ClientHandshake:
         self._headers = headers
         self._key = base64.b64encode(os.urandom(16))
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_SIZE)
-        self._response: h11.Response | None = None  # one that is not 101, while its body comes
+        self._response: h11.Response | None = None  # one that is not 101, while its body arrives
         self._body = b""
 
     def request(self) -> bytes:
@@ -105,7 +105,7 @@ class ClientHandshake:
         return (self._http.send(request) or b"") + (self._http.send(h11.EndOfMessage()) or b"")
 
     def receive_data(self, data: bytes) -> UpgradeResponse | None:
-        """Take what came from the socket; empty when nothing more comes.
+        """Take received bytes; empty when there will be no more.
 
         Returns:
             The response; None while it is not whole.
@@ -139,7 +139,7 @@ class ClientHandshake:
         return self._response is not None
 
     def refusal(self, why: str = "") -> HandshakeError:
-        """Make an error of what has come of a refusal so far."""
+        """Make an error of what was received of a refusal so far."""
         response = self._response
         if response is None:
             return HandshakeError(f"Expected an HTTP response: {why}")

@@ -28,20 +28,20 @@ _FLAGS = ("server_no_context_takeover", "client_no_context_takeover")
 _WINDOWS = ("server_max_window_bits", "client_max_window_bits")
 _window_bits = re.compile("[89]|1[0-5]")  # no leading zeros (RFC 7692 §7.1.2)
 
-_LEVEL = 1  # of 10 KiB of JSON 24 % are left in 25 us; at level 6, 19 % in 126 us (measured)
-_MEM_LEVEL = 5  # a fresh context costs 5 us less than at 8, and no ratio (measured)
+_LEVEL = 1  # 10 KiB of JSON shrink to 24 % in 25 us; at level 6, to 19 % in 126 us (measured)
+_MEM_LEVEL = 5  # a fresh context costs 5 us less than at 8, for the same ratio (measured)
 _TAIL = b"\x00\x00\xff\xff"  # left out on the wire (RFC 7692 §7.2.1)
 _MAX_FINAL_BLOCKS = 16  # of one message; each costs a new context and a copy of the rest
 
 OFFER: Final = Extension(
     _NAME, (("client_no_context_takeover", None), ("client_max_window_bits", None))
 )
-"""What our client offers: it never keeps a context, and lets the server say which window."""
+"""What our client offers: it never keeps a context, and lets the server choose its window."""
 
 
 @dataclass(frozen=True, slots=True)
 class PerMessageDeflate:
-    """The parameters both sides agreed on (RFC 7692 §7.1); None where one was not used."""
+    """The parameters that both sides agreed on (RFC 7692 §7.1); None for one that was not used."""
 
     server_no_context_takeover: bool = False
     client_no_context_takeover: bool = False
@@ -61,7 +61,7 @@ class PerMessageDeflate:
         return not self.client_no_context_takeover
 
     def extension(self) -> Extension:
-        """Give the element of Sec-WebSocket-Extensions that says this."""
+        """Return the element of Sec-WebSocket-Extensions that states this."""
         flags = [(name, None) for name in _FLAGS if getattr(self, name)]
         windows = [(name, str(bits)) for name in _WINDOWS if (bits := getattr(self, name))]
         return Extension(_NAME, (*flags, *windows))
@@ -79,7 +79,7 @@ def negotiate(
     Args:
         offers: all elements of Sec-WebSocket-Extensions, in the client's order.
         client_no_context_takeover: whether to ask the same of the client, which saves about
-            40 KiB a connection and costs the client some of its ratio.
+            40 KiB a connection and costs the client some compression.
 
     Returns:
         What to answer; None to go without compression.

@@ -29,7 +29,7 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Many frames came that make no message. There are more, when others have had a turn."""
+    """Many frames made no message. There is more to parse, when other tasks have had a turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ _pack_64: Final = Struct("!BBQ").pack
 
 
 def _header(first: int, mask_bit: int, length: int) -> bytes:
-    """Build a header but for the masking key, with the shortest form of the length (§5.2)."""
+    """Build a header without the masking key, with the shortest form of the length (§5.2)."""
     if length < 126:
         return bytes((first, mask_bit | length))
     if length < 1 << 16:
@@ -101,7 +101,7 @@ def build_masked_frame(first: int, payload: bytes) -> bytes:
 
 
 def close_payload(code: int, reason: str) -> bytes:
-    """Build the payload of a close frame (§5.5.1); 1005 stands for one that is empty.
+    """Build the payload of a close frame (§5.5.1); 1005 stands for an empty one.
 
     Raises:
         ValueError: if the code or the reason may not stand in a close frame.

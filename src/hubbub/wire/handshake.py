@@ -1,7 +1,7 @@
 """The server's side of the opening handshake, over h11 (RFC 6455 §4.2, RFC 9112).
 
-No frame lives here, and no decision who may connect: that is the application's. Used by the
-server's connection, which feeds bytes until there is a request to accept or to refuse.
+No frame lives here, and no decision on who may connect: that is the application's. Used by the
+server's opening, which feeds bytes until there is a request to accept or to refuse.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ DEFAULT_MAX_HEADERS: Final = 128
 _UPGRADE_WANTED = ((b"upgrade", b"websocket"),)
 _VERSION_WANTED = (*_UPGRADE_WANTED, (b"sec-websocket-version", b"13"))
 
-# Not built by h11 for each peer, which would judge these lines again: that took an eighth of an
+# Not built by h11, which would judge these lines again for each peer: that took an eighth of an
 # opening (measured).
 _SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
 
-# What the handshake says itself, or what a 101 must not say (RFC 9110 §8.6, RFC 9112 §6.1).
+# What the handshake sets itself, or what a 101 must not have (RFC 9110 §8.6, RFC 9112 §6.1).
 _RESERVED = frozenset(
     {
         b"connection",
@@ -62,8 +62,8 @@ _RESERVED = frozenset(
 
 _STATUSES = frozenset(HTTPStatus)
 
-# One object for all peers that send it: of a browser's names, half a kilobyte would stay for as
-# long as the connection.
+# One object for all peers that send the name: a browser's names would take half a kilobyte for as
+# long as its connection lasts.
 _NAMES: Final = {
     name: name
     for name in (
@@ -80,10 +80,10 @@ _target = re.compile(rb"(?:(?:https?|wss?)://[^/?#]+)?(/[^#]*)", re.IGNORECASE)
 
 
 class UpgradeRequest(NamedTuple):
-    """A client's valid wish for a WebSocket.
+    """A client's valid request for a WebSocket.
 
     Attributes:
-        target: path and query as they came, without the authority if that came before them.
+        target: path and query as they were received, without an authority before them.
         headers: names (in lower case) and values in the order of the wire.
         key: Sec-WebSocket-Key.
         subprotocols: what the client offers, in its order of preference.
@@ -99,12 +99,12 @@ class UpgradeRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A request that is no valid wish for a WebSocket, and what to answer it.
+    """What to answer to a request that is no valid request for a WebSocket.
 
     Attributes:
         status: the status code.
-        reason: one line for the body, so that the other side finds its fault.
-        headers: what the status demands.
+        reason: one line for the body, so that the other side can find its fault.
+        headers: those that the status demands.
     """
 
     status: int
@@ -125,13 +125,12 @@ class ServerHandshake:
     Args:
         max_size: the limit for a request's head, in bytes.
         max_headers: the limit for the number of its fields.
-        server: what a response says in its field Server, unless it says it itself; None for
-            nothing.
+        server: the field Server of responses that have none of their own; None for none.
 
     Attributes:
         http: the HTTP/1.1 connection. A server that serves pages on the same port goes on
             with it when ``asks_for_websocket`` of its fields is false.
-        request: the request, once its head has come.
+        request: the request, once its head is received.
     """
 
     def __init__(
@@ -151,15 +150,15 @@ class ServerHandshake:
 
     @property
     def trailing_data(self) -> bytes:
-        """What came after the request: the first bytes for the protocol."""
+        """What followed the request: the first bytes for the protocol."""
         return self.http.trailing_data[0]
 
     def receive_data(self, data: bytes) -> UpgradeRequest | Refusal | None:
-        """Take what came from the socket; empty when nothing more comes.
+        """Take received bytes; empty when there will be no more.
 
         Returns:
             The request, or what to refuse it with; None while its head is not whole (at the
-            end, there is nobody to answer), and again after it has been returned: what comes
+            end, there is nobody to answer), and after it has been returned: what is received
             then is kept as ``trailing_data``.
         """
         self.http.receive_data(data)
@@ -252,7 +251,7 @@ class ServerHandshake:
         """Build a part of a response's body, and its end when there is no more.
 
         Raises:
-            RuntimeError: if there is no response begun, or not with a body of this length.
+            RuntimeError: if no response has begun, or one with a body of another length.
         """
         if self.request is not None and self.request.method == b"HEAD":
             data = b""
@@ -276,14 +275,14 @@ class ServerHandshake:
 
 
 def _refuse_malformed(error: h11.RemoteProtocolError) -> Refusal:
-    # Of h11's hints only this one is a status of its own for us: 501 (an unknown
+    # Of the statuses that h11 suggests, only this one is kept: 501 (an unknown
     # Transfer-Encoding) is as malformed as any other body with a handshake.
     status = 431 if error.error_status_hint == 431 else 400
     return Refusal(status, f"Malformed request: {error}"[:200])
 
 
 def _check_request(request: h11.Request) -> UpgradeRequest | Refusal:
-    """Judge a request whose HTTP h11 found valid: among others it has one Host (RFC 9112 §3.2)."""
+    """Judge a request of valid HTTP, as h11 has found; so it has one Host (RFC 9112 §3.2)."""
     headers = [(_NAMES.get(name, name), value) for name, value in request.headers]
     fields = group_fields(headers)
     if not asks_for_websocket(fields):

@@ -27,7 +27,7 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Names and values in the order of the wire; names in lower case."""
 
 Parameters: TypeAlias = tuple[tuple[str, str | None], ...]
-"""Names and values in the order of the wire, twice when they are there twice."""
+"""Names and values in the order of the wire, repeated ones included."""
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 
@@ -72,7 +72,7 @@ def group_fields(headers: Headers) -> dict[bytes, list[str]]:
 def parse_tokens(values: Iterable[str]) -> list[str]:
     """Parse a list of tokens, such as that of Sec-WebSocket-Protocol or Connection.
 
-    Several fields are one list, and empty elements are none (RFC 9110 §5.6.1).
+    Several fields make one list, and empty elements do not count (RFC 9110 §5.6.1).
 
     Raises:
         ValueError: if a value is not a list of tokens.

@@ -22,7 +22,7 @@ def apply_mask_in_python(data: bytes | bytearray | memoryview, mask: bytes | byt
 
     Args:
         data: the payload, or a part of it.
-        mask: the four bytes of the masking key, turned so that its first byte belongs to the
+        mask: the four bytes of the masking key, rotated so that the first one belongs to the
             first byte of ``data``.
 
     Returns:
@@ -40,5 +40,5 @@ def apply_mask_in_python(data: bytes | bytearray | memoryview, mask: bytes | byt
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # websockets is not there, or has no C on this platform
+except ImportError:  # websockets is not installed, or has no C extension on this platform
     apply_mask = apply_mask_in_python

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Parser",)
 
-_MAX_EMPTY = 1024  # empty fragments of one message: nobody's encoder makes as many
+_MAX_EMPTY = 1024  # empty fragments of one message: no encoder makes so many
 
 _FRAMES_PER_PAUSE = 128  # control frames and fragments: a quarter of a millisecond's work
 _PAUSE = Pause()
@@ -51,7 +51,7 @@ _FIN_RSV1 = FIN | RSV1
 
 # Which first bytes a frame may have, by what went before it. All the rest is refused: other
 # reserved bits and opcodes (§5.2), control frames in fragments (§5.5), a continuation of
-# nothing, a message within a message (§5.4), RSV1 but on a message's first frame (RFC 7692 §6).
+# nothing, a message within a message (§5.4), RSV1 except on a message's first frame (RFC 7692 §6).
 _CONTROL = frozenset({FIN | CLOSE, FIN | PING, FIN | PONG})
 _IN_MESSAGE = _CONTROL | {CONTINUATION, FIN | CONTINUATION}
 _BETWEEN = _CONTROL | {TEXT, BINARY, _FIN_TEXT, _FIN_BINARY}
@@ -61,9 +61,9 @@ _BETWEEN_DEFLATE = _BETWEEN | {first | RSV1 for first in _BETWEEN - _CONTROL}
 class Parser:
     """The receiving half of a connection.
 
-    ``feed`` it what came from the socket, then call ``next_event`` until there is none. A
-    message is unmasked, inflated and decoded when it is asked for, so that what waits here
-    is never more than what was fed and one message.
+    ``feed`` it received bytes, then call ``next_event`` until there is none. A message is
+    unmasked, inflated and decoded when it is asked for, so that what waits here is never more
+    than what was fed and one message.
     """
 
     __slots__ = (
@@ -105,10 +105,10 @@ class Parser:
         self._pos = 0
         self._until_pause = _FRAMES_PER_PAUSE
         self._discarding = False
-        # The frame whose payload has not come whole.
+        # The frame whose payload is not received whole.
         self._left = 0  # bytes still to come
         self._first = 0
-        self._mask = b""  # turned to where the payload goes on
+        self._mask = b""  # rotated to where the payload goes on
         # The message of which there are fragments, or parts of its only frame.
         self._expected = self._between
         self._room = self._limit
@@ -120,11 +120,11 @@ class Parser:
 
     @property
     def has_pending(self) -> bool:
-        """Whether bytes were fed that are not parsed: frames, or the beginning of one."""
+        """Whether bytes were fed that are not parsed yet: frames, or the beginning of one."""
         return self._pos < len(self._data)
 
     def feed(self, data: bytes) -> None:
-        """Take what came from the socket."""
+        """Take received bytes."""
         if self._data:  # what is left is at most a header, or a control frame
             self._data = self._data[self._pos :] + data
             self._pos = 0
@@ -227,7 +227,7 @@ class Parser:
         return True
 
     def _take_rest(self) -> Data | None:
-        """Take what is there of a payload that has not come whole.
+        """Take what was received of a payload that is not whole yet.
 
         Its parts are gathered as if they were fragments: that bounds what is kept as bytes,
         and refuses text as soon as a byte is wrong.

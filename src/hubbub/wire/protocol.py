@@ -90,14 +90,14 @@ MOVES: Final[dict[State, dict[Move, State]]] = {
 """The whole life of a connection. A move that is missing here is an error."""
 
 
-_OPEN = State.OPEN  # looking it up in an enum is dear before Python 3.12
+_OPEN = State.OPEN  # looking it up in an enum is slow before Python 3.12
 
 
 class Protocol:
     """One WebSocket connection, without its socket.
 
     Receiving: ``receive_data`` or ``receive_eof``, then ``next_event`` until it returns None,
-    and only then more data: so no more waits in memory than was received at once, and one
+    and only then more data: so memory holds no more than what was received at once, and one
     message. Sending: each ``send_*`` returns the bytes that are to be sent.
 
     Pings are answered by whoever owns the socket, with ``send_pong``; so is the close, with
@@ -106,15 +106,15 @@ class Protocol:
     Args:
         role: which side we are.
         max_message_size: the limit for a message, inflated; None for none: then the peer
-            says how much memory there is to be.
+            decides how much memory it takes.
         deflate: what the handshake agreed on; None to go without compression.
 
     Attributes:
         state: how far the connection is on the way to its close.
         close_code: the code of the Close event; None before it.
         close_reason: the reason of the Close event.
-        frames_key: under which key of ``Batch.frames`` its own are; a client's, masked each
-            with a key of its own, are nowhere.
+        frames_key: the key of its frames in ``Batch.frames``. None for a client: its frames
+            cannot be shared, since each is masked with a key of its own.
     """
 
     __slots__ = (
@@ -165,16 +165,16 @@ class Protocol:
         return self._parser is not None and self._parser.has_pending
 
     def receive_data(self, data: bytes) -> None:
-        """Take what came from the socket; what comes after the end is thrown away (§5.5.1)."""
+        """Take received bytes; those after the end are discarded (§5.5.1)."""
         if self._parser is not None:
             self._parser.feed(data)
 
     def receive_eof(self) -> None:
-        """Learn that nothing more comes from the socket."""
+        """Note that nothing more will be received."""
         self._eof = True
 
     def discard(self) -> None:
-        """Spare the work for what still comes: of its events only the close is looked at."""
+        """Save work on what is still received: of its events, only the close matters."""
         if self._parser is not None:
             self._parser.discard()
 
@@ -182,9 +182,9 @@ class Protocol:
         """Parse the next message, ping, pong or close out of what was received.
 
         Returns:
-            A text message as str, a binary one as bytes, or another event; None when there
-            is none before more data is received, or none ever after Close. A Pause is to be
-            called again after, when others have had a turn.
+            A text message as str, a binary one as bytes, or another event; None when more data
+            is needed first, and for ever after Close. After a Pause, call it again when other
+            tasks have had a turn.
         """
         parser = self._parser
         if parser is None:
@@ -258,7 +258,7 @@ class Protocol:
         return self._control(FIN | PONG, payload)
 
     def send_close(self, code: int = 1000, reason: str = "") -> bytes:
-        """Build the close frame, the last frame of ours.
+        """Build the close frame, which is our last frame.
 
         After a Close event it is the answer, whatever the arguments: the peer's own code and
         reason come back to it (§5.5.1), or it learns which rule it broke (§7.1.7).
