@@ -1,7 +1,7 @@
 """A WebSocket client, on asyncio, uvloop and trio.
 
-Only names live here. ``connect`` is one connection, ``reconnecting`` is one after the other; what
-both give is a ``ClientWebSocket``.
+Only names live here. ``connect`` is one connection, ``reconnecting`` is one after the other; both
+give a ``ClientWebSocket``.
 """
 
 from hubbub.backoff import Backoff as Backoff

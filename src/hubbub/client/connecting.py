@@ -44,7 +44,7 @@ _USER_AGENT: Final = "hubbub"
 
 
 class ConnectOptions(TypedDict, total=False):
-    """What ``connect`` may be told beside the URL, for whoever passes it on."""
+    """The options of ``connect``, for whoever passes them on."""
 
     subprotocols: Sequence[str]
     headers: HeadersLike | None
@@ -90,9 +90,7 @@ class connect:
     ) -> None:
         """Say where to and how; nothing is sent before ``async with``.
 
-        On enter, and on ``open``, may be raised: ``OSError`` if nobody is there,
-        ``TimeoutError`` after ``open_timeout``, ``HandshakeError`` if the server does not open
-        the WebSocket.
+        Entering the block raises what ``open`` does.
 
         Args:
             url: ``ws://``, ``wss://``, or ``ws+unix:///path/of.sock:/path/of/resource``. User
@@ -100,24 +98,25 @@ class connect:
             subprotocols: what to offer, in order of preference.
             headers: further headers of the request, as a mapping or as pairs.
             origin: the value of ``Origin``, for servers that ask for it.
-            ssl: for ``wss://``, what certificates to trust; else those of the system.
+            ssl: the context for ``wss://``; by default one that trusts the system's certificates.
             proxy: the URL of a proxy (``http://``, ``socks4://``, ``socks4a://``,
                 ``socks5://``), with user and password if it wants them; True for what the
                 environment says, False for none. Needs the ``proxy`` extra.
             deflate: whether to offer permessage-deflate (RFC 7692).
             max_message_size: the limit for a message, inflated; beyond it the connection is
                 closed with 1009.
-            open_timeout: for all until the WebSocket is open, redirects included.
-            close_timeout: that the server has to end the connection, when the block is left.
-            ping_interval: of silence, after which the server is sent a ping.
-            ping_timeout: of further silence, after which it counts as lost (1011).
+            open_timeout: the time until the WebSocket is open, redirects included.
+            close_timeout: the time that the server has to end the connection when the block is
+                left.
+            ping_interval: the silence after which the server is sent a ping.
+            ping_timeout: the further silence after which the server counts as lost (1011).
             local_address: host and port to connect from; port 0 for any.
             stream: any connected byte stream, instead of a new connection. It is closed in
                 the end, and no redirect is followed.
 
         Raises:
-            ValueError: if the URL, a subprotocol or a header is none, or a limit is not above
-                zero.
+            ValueError: if the URL, a subprotocol or a header is not valid, or a limit is not
+                above zero.
         """
         self._target = parse_target(url)
         self._subprotocols = subprotocols
@@ -163,6 +162,12 @@ class connect:
 
         Args:
             expendable: whether its block ends quietly when the server has gone.
+
+        Raises:
+            HandshakeError: if the server does not open the WebSocket.
+            ImportError: if there is a proxy, and the ``proxy`` extra is not installed.
+            OSError: if nobody is there, or TLS fails.
+            TimeoutError: after ``open_timeout``; an ``OSError``, too.
         """
         with anyio.move_on_after(self._open_timeout):
             return ClientWebSocket(await self._open(), self._config, expendable=expendable)

@@ -1,6 +1,6 @@
-"""ClientConnection: the connection that a client has opened, with the pings it measures by.
+"""ClientConnection: the connection that a client has opened, and the pings that measure it.
 
-What goes for both sides is ws_bridge's Connection. Made by ClientWebSocket.
+What holds for both sides is ws_bridge's Connection. Made by ClientWebSocket.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ClientConnection(Connection):
     """A connection to a server.
 
     Attributes:
-        latency: seconds that the last ping which was answered took; None before.
+        latency: the round trip of the last ping that was answered, in seconds; None before.
     """
 
     __slots__ = ("_number", "_pings", "latency")
@@ -41,7 +41,7 @@ class ClientConnection(Connection):
         super().__init__(transport, config, helper)
         self.reading = False
         self.latency: float | None = None
-        self._pings: dict[bytes, _Ping] = {}  # that are not answered, in their order
+        self._pings: dict[bytes, _Ping] = {}  # those that are not answered, in their order
         self._number = 0
         self._begin(protocol)
 
@@ -85,7 +85,7 @@ class ClientConnection(Connection):
         return ping
 
     def _meet_pong(self, pong: Pong) -> None:
-        """Tell who waits; a pong also stands for the pings before its own (RFC 6455 §5.5.3)."""
+        """Wake who waits; a pong also answers the pings before its own (RFC 6455 §5.5.3)."""
         if pong.payload not in self._pings:
             return  # one that nobody asked for
         now = perf_counter()
@@ -104,9 +104,9 @@ class ClientConnection(Connection):
         """Leave the socket to the server, which closes it first (RFC 6455 §7.1.1)."""
 
     async def part(self) -> None:
-        """See it to its end, once a close frame is out or in; within ``close_timeout``.
+        """Wait for the end, when a close frame was sent or received; ``close_timeout`` at most.
 
-        Cancelled, what was sent is still let go, but the peer is not waited for.
+        When cancelled, what was sent may still leave, but the peer is not waited for.
         """
         try:
             with anyio.move_on_after(self._config.close_timeout):

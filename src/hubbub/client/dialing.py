@@ -42,7 +42,7 @@ async def dial(target: Target, *, proxy: str | None, local: LocalAddress | None)
         local: the address to connect from; port 0 for any.
 
     Raises:
-        OSError: if nobody is there.
+        OSError: if it cannot be reached.
     """
     if target.path is not None:
         return await anyio.connect_unix(target.path)
@@ -54,7 +54,7 @@ async def dial(target: Target, *, proxy: str | None, local: LocalAddress | None)
 async def secure_stream(
     stream: ByteStream, target: Target, context: ssl.SSLContext | None
 ) -> ByteStream:
-    """Speak TLS on a stream, unless that is done already. A stream that cannot is closed.
+    """Speak TLS on a stream, unless it does already. If that fails, the stream is closed.
 
     Raises:
         OSError: if there is no TLS at the other end, or a certificate that we do not trust.
@@ -80,7 +80,7 @@ async def secure_stream(
 async def _connect_tcp(host: str, port: int, local: LocalAddress | None) -> socket.socket:
     """Connect to the first of a host's addresses that answers (RFC 8305).
 
-    As ``anyio.connect_tcp`` does it, whose stream does not give its socket away.
+    As ``anyio.connect_tcp`` does, whose stream does not give up its socket.
     """
     family = 0 if local is None else socket.AF_INET6 if ":" in local[0] else socket.AF_INET
     infos = await anyio.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
@@ -137,7 +137,7 @@ async def _reach(sock: socket.socket, address: Any) -> None:
 
 
 def _alternate(infos: list[Any]) -> list[Any]:
-    """Let the family that the system prefers, and the other, take turns (RFC 8305 §4)."""
+    """Alternate between the address family that the system prefers and the other (RFC 8305 §4)."""
     preferred = [info for info in infos if info[0] == infos[0][0]]
     others = [info for info in infos if info[0] != infos[0][0]]
     pairs = zip_longest(preferred, others)

@@ -1,7 +1,7 @@
 """Proxies: which one leads to a target, and a stream through it, by python-socks.
 
-The only file that knows python-socks (the ``proxy`` extra), and that when there is a proxy.
-Used by connect and dialing.
+The only file that knows python-socks (the ``proxy`` extra), which it imports when there is a
+proxy. Used by connect and dialing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ("connect_through", "find_proxy")
 
 _VARIABLES: Final = {True: ("wss", "https"), False: ("ws", "http")}
-"""By whether there is TLS: whose ``*_proxy`` counts, before ``socks_proxy`` and ``all_proxy``."""
+"""With and without TLS: which ``*_proxy`` counts, before ``socks_proxy`` and ``all_proxy``."""
 
 _SCHEMES: Final = {
     "http": "http",
@@ -34,7 +34,7 @@ _SOCKS_PORT: Final = 1080
 
 def find_proxy(target: Target) -> str | None:
     """Ask the environment for the proxy to a target; ``no_proxy`` is heeded."""
-    from urllib.request import getproxies, proxy_bypass  # dear to import
+    from urllib.request import getproxies, proxy_bypass  # slow to import
 
     if target.path is not None or proxy_bypass(f"{target.host}:{target.port}"):
         return None
@@ -44,12 +44,12 @@ def find_proxy(target: Target) -> str | None:
 
 
 async def connect_through(proxy: str, target: Target, local: tuple[str, int] | None) -> ByteStream:
-    """Connect to a target through a proxy, which looks its name up, unless SOCKS 4 is all it knows.
+    """Connect to a target through a proxy, which resolves its name, unless it speaks SOCKS 4.
 
     Raises:
-        ImportError: if python-socks is not here.
+        ImportError: if python-socks is not installed.
         OSError: if the proxy is not there, or does not let us through.
-        ValueError: if it is a proxy of another kind than HTTP and SOCKS.
+        ValueError: if it is neither an HTTP nor a SOCKS proxy.
     """
     try:
         from python_socks import ProxyError
@@ -67,7 +67,7 @@ async def connect_through(proxy: str, target: Target, local: tuple[str, int] | N
     options: dict[str, Any] = {}
     if local is not None:
         host, port = local
-        # anyio knows of a local port since 4.14; most want none.
+        # anyio takes a local port since 4.14; most callers want none.
         options = {"local_host": host, "local_port": port} if port else {"local_host": host}
     try:
         # Without a deadline of its own: connect has one.

@@ -1,4 +1,4 @@
-"""reconnecting: one connection after the other, for as long as there is any sense in it.
+"""reconnecting: one connection after the other, for as long as that makes sense.
 
 When to come back and when to give up; how a connection is made is connect's. Called by whoever
 wants to stay connected.
@@ -36,7 +36,7 @@ _FINAL_CODES: Final = frozenset({1003, 1008, 1010})
 
 
 class ReconnectState(Enum):
-    """What ``reconnecting`` is at."""
+    """What ``reconnecting`` is doing."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"
@@ -49,9 +49,9 @@ class ReconnectEvent:
     """What ``on_state`` is told.
 
     Attributes:
-        state: what comes now.
+        state: what it does now.
         failures: how many attempts, or short-lived connections, have failed in a row.
-        delay: how long is waited, in seconds; 0 unless ``WAITING``.
+        delay: how long it waits, in seconds; 0 unless ``WAITING``.
         error: what ended the last connection or attempt; None when there was none, or when
             we closed it ourselves.
     """
@@ -63,11 +63,11 @@ class ReconnectEvent:
 
 
 def is_final(error: Exception) -> bool:
-    """Tell whether it makes no sense to come back after an error, as ``reconnecting`` does.
+    """Tell whether it makes no sense to reconnect after an error; the default of ``reconnecting``.
 
-    Final are: a response of 4xx (but 408, 425 and 429) or one that is neither 101 nor an
-    error, a 101 that is none, a certificate that is not to be trusted, and the close codes
-    1003, 1008 and 1010.
+    Final are: a response of 4xx (except 408, 425 and 429) or one that is neither 101 nor an
+    error, a 101 that is not valid, a certificate that is not trusted, and the close codes 1003,
+    1008 and 1010.
     """
     if isinstance(error, HandshakeError):
         status = error.status
@@ -87,9 +87,9 @@ class reconnecting:
                 async for text in ws:
                     ...
 
-    Each ``ws`` is open when it comes, and works inside ``async with``. When the server leaves,
-    a ``WebSocketDisconnect`` of its ends that block and not the loop, which goes on with the
-    next connection; so it does when the block is left otherwise. ``break`` ends the loop.
+    Each ``ws`` is open already, and works inside ``async with``. When the server leaves, its
+    ``WebSocketDisconnect`` ends that block but not the loop, which goes on with the next
+    connection; so it does when the block ends by itself. ``break`` ends the loop.
     """
 
     def __init__(
@@ -103,18 +103,18 @@ class reconnecting:
     ) -> None:
         """Say where to and how; nothing is sent before the loop.
 
-        The loop raises what is final, as it came: ``HandshakeError``, ``OSError`` or
-        ``WebSocketDisconnect``.
+        The loop raises the error that is final, as it is: a ``HandshakeError``, an ``OSError`` or
+        a ``WebSocketDisconnect``.
 
         Args:
             url: as for ``connect``.
-            backoff: the delays between attempts. They begin anew after a connection that has
+            backoff: the delays between attempts. They start over after a connection that has
                 lasted longer than the last of them.
             final: told what ended an attempt (``HandshakeError``, ``OSError`` with its
                 ``TimeoutError``) or a connection (``WebSocketDisconnect``); returns whether to
                 give up.
-            on_state: told of everything that happens between two connections.
-            options: those of ``connect``, but ``stream``.
+            on_state: called with a ``ReconnectEvent`` at each change of state.
+            options: those of ``connect``, except ``stream``.
 
         Raises:
             ValueError: as ``connect`` does, or if a stream is given.

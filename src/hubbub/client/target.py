@@ -31,7 +31,7 @@ class Target:
         path: of the UNIX socket, instead of host and port.
         authority: the value of ``Host``.
         resource: path and query, percent-encoded.
-        authorization: the value of ``Authorization`` that user and password make.
+        authorization: the value of ``Authorization``, made of user and password.
     """
 
     url: URL
@@ -45,7 +45,7 @@ class Target:
 
     @property
     def origin(self) -> tuple[bool, str, int, str | None]:
-        """What tells whether two targets are the same server to keep secrets with."""
+        """What two targets share when they are one server: no other one gets its secrets."""
         return self.secure, self.host, self.port, self.path
 
 
@@ -99,8 +99,8 @@ def follow_redirect(target: Target, location: str) -> Target:
     """Read where a response of ``target`` sends us.
 
     Raises:
-        ValueError: if there is nothing that a WebSocket may be opened with: another scheme,
-            no TLS after TLS, a server elsewhere after a UNIX socket.
+        ValueError: if no WebSocket may be opened there: another scheme, no TLS after TLS, a
+            server elsewhere after a UNIX socket.
     """
     base = URL(f"ws://{target.authority}{target.resource}", encoded=True)
     url = (base if target.path else target.url).join(URL(location)).with_fragment(None)

@@ -41,7 +41,7 @@ __all__ = ("ClientWebSocket", "Opened")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What an opening handshake has led to.
+    """The result of an opening handshake.
 
     Attributes:
         stream: the server's bytes from now on.
@@ -60,11 +60,11 @@ class ClientWebSocket(WebSocket):
     """A connection to a server: a ``WebSocket``, and what only a client has.
 
     It works inside ``async with``, which ``connect`` has entered already and ``reconnecting``
-    has not. On exit it is closed, as an application's is, and the server's answer is waited
-    for, ``close_timeout`` at most; a body that was cancelled does not wait.
+    has not. On exit it is closed, as an application's is, and waits for the server's answer,
+    ``close_timeout`` at most; not at all if the body was cancelled.
 
     Its ``headers`` are those of the server's response, its ``client`` is the server's address,
-    and a ``Hub`` takes it as any other.
+    and a ``Hub`` takes it like any other.
     """
 
     __slots__ = ("_config", "_connection", "_expendable", "_opened")
@@ -114,7 +114,7 @@ class ClientWebSocket(WebSocket):
                     tasks.cancel_scope.cancel()
 
     def _begin(self, tasks: TaskGroup) -> ClientConnection:
-        """Let the connection live; nothing is awaited, so that nothing is half begun."""
+        """Set the connection up; nothing is awaited, so that nothing is left half done."""
         response = self._opened.response
         protocol = Protocol(
             Role.CLIENT,
@@ -138,12 +138,12 @@ class ClientWebSocket(WebSocket):
         return connection
 
     def _learn(self, end: ClientDisconnected | None) -> None:
-        """Note an end that no receive and no send has come upon."""
+        """Note an end that no receive and no send has met."""
         if end is not None:
             self._end(end.code, end.reason)
 
     async def abandon(self) -> None:
-        """Let go what was opened, if it was never entered."""
+        """Close what was opened, if it was never entered."""
         if not self._entered:
             self._entered = True
             await anyio.aclose_forcefully(self._opened.stream)
@@ -156,14 +156,14 @@ class ClientWebSocket(WebSocket):
 
     @property
     def latency(self) -> float | None:
-        """Seconds that the last ping which was answered took, there and back; None before."""
+        """The round trip of the last ping that was answered, in seconds; None before."""
         return None if self._connection is None else self._connection.latency
 
     async def ping(self) -> float:
-        """Ask the server for a sign of life, and wait for it.
+        """Send a ping, and wait for its pong.
 
         Returns:
-            The seconds that it took, there and back.
+            The round trip, in seconds.
 
         Raises:
             RuntimeError: if the connection is not CONNECTED.
@@ -207,8 +207,8 @@ def _transport(stream: ByteStream, tasks: TaskGroup) -> Transport:
 
 
 async def _run_to_its_end(transport: StreamTransport) -> None:
-    # A cancellation of the block's is not to come before the close frame that tells of it; the
-    # block closes the transport as the last thing it does.
+    # The block's cancellation must not stop it before the close frame has left; the block closes
+    # the transport as the last thing it does.
     with anyio.CancelScope(shield=True):
         await transport.run()
 
