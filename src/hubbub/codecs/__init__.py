@@ -1,5 +1,5 @@
 """Values as messages and back: JSON, and typed JSON (TYTX).
 
-One file a format, each with ``encode`` and ``decode``; no connection lives here. Used by
-the WebSocket wrapper, and by whoever else turns values into messages.
+One file per format; no connection lives here. Used by the WebSocket wrapper, and by whoever else
+turns values into messages.
 """

@@ -3,8 +3,8 @@
     {"type": "chat.send", "payload": {"text": "hi"}, "id": 7}
 
 The wire contract (docs/contract.md) in code: what an envelope is, what answers look like, JSON
-and MessagePack. The payload stays as it came until somebody knows its type. No route and no
-connection lives here. Used by the router, and by whoever asks a peer.
+and MessagePack. The payload stays encoded until somebody knows its type. No route and no
+connection lives here. Used by the router, and by Calls.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ Id = (
     | Annotated[int, msgspec.Meta(ge=-_MAX_INTEGER, le=_MAX_INTEGER)]
     | None
 )
-"""What an answer is known by: the id of the message that it answers. None: there is none."""
+"""Tells which message an answer is for: both have the same id. None: there is none."""
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """A message as it came.
+    """A received message.
 
     Attributes:
         type: says what the message is for.
         payload: the payload's bytes, not decoded; empty when there is none.
-        id: what an answer shall carry.
+        id: the id that an answer has to carry.
         more: of a reply: whether further replies to the same message follow.
     """
 
@@ -116,7 +116,7 @@ class Codec:
         return f"<Codec {self.name}>"
 
     def decode(self, data: Data) -> Envelope:
-        """Decode all of a message but its payload.
+        """Decode all of a message except its payload.
 
         Raises:
             NoEnvelope: with ``bad_json`` (``bad_msgpack``) or ``bad_envelope``.
@@ -132,7 +132,7 @@ class Codec:
 
     def _find_id(self, data: Data) -> Id:
         try:
-            # To its end, because a decoder stops at the first thing that is of another type.
+            # All of it first, because a decoder stops at the first value of a wrong type.
             self._skip(data if self._binary or isinstance(data, str) else data.decode())
             return self._decode_id(data).id
         except msgspec.ValidationError:
@@ -164,7 +164,7 @@ class Codec:
         Args:
             type: says what the message is for.
             payload: any value that msgspec can encode, or a pydantic model.
-            id: what an answer shall carry; in an answer, what the message had.
+            id: the id that an answer has to carry; in an answer, the message's.
             more: whether further replies to the same message follow this one.
 
         Raises:

@@ -1,6 +1,6 @@
-"""JSON texts, by orjson; by the standard library where orjson cannot be had.
+"""JSON texts, by orjson; by the standard library where orjson is not available.
 
-The two differ in speed and in what they know: orjson also encodes dataclasses, ``datetime``
+The two differ in speed and in what they encode: orjson also knows dataclasses, ``datetime``
 and ``UUID``. Both refuse what is not JSON, in either direction.
 """
 
@@ -28,8 +28,7 @@ def encode(value: Any) -> str:
 
     Raises:
         TypeError: if the value, or something in it, has no JSON form.
-        ValueError: if it holds NaN or an infinity and orjson is not there (which writes
-            ``null``).
+        ValueError: without orjson, which writes ``null``, if it holds NaN or an infinity.
     """
     if orjson is not None:
         return orjson.dumps(value).decode()

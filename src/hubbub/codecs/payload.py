@@ -2,7 +2,7 @@
 
 A type is msgspec's business (Struct, dataclass, TypedDict, attrs, builtins), or pydantic's when
 something of pydantic's is in it. The only file that knows pydantic, and it never imports it:
-where a model is, somebody did. Used by the router and by the envelope's codecs.
+whoever has a model has done so. Used by the router and by the envelope's codecs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ("PayloadType", "encode_hook", "explain")
 
-_MAX_PROBLEMS = 10  # of one payload, that its peer is told of
+_MAX_PROBLEMS = 10  # of one payload, that its peer is told
 _MAX_TEXT = 200  # characters of each
 
 
@@ -31,10 +31,11 @@ class PayloadType:
     Attributes:
         annotation: the type, as it was written.
         adapter: pydantic's, when the type is its business.
-        from_json: makes a value of JSON.
-        from_msgpack: makes a value of MessagePack. Both raise ``msgspec.ValidationError``, or a
-            ``RouterError`` when there is more to say, for a value that is not of the type; and
-            ``msgspec.DecodeError``, ``UnicodeError`` or ``RecursionError`` for what is no value.
+        from_json: makes a value from JSON.
+        from_msgpack: makes a value from MessagePack. Both raise ``msgspec.ValidationError``, or
+            a ``RouterError`` when there is more to say, for a value that is not of the type; and
+            ``msgspec.DecodeError``, ``UnicodeError`` or ``RecursionError`` for bytes that cannot
+            be decoded.
     """
 
     __slots__ = ("adapter", "annotation", "from_json", "from_msgpack")
@@ -63,16 +64,16 @@ class PayloadType:
 
 
 def explain(error: msgspec.ValidationError) -> RouterError:
-    """Make of what msgspec says what a peer is told."""
+    """Turn msgspec's error into what a peer is told."""
     message, _, path = str(error).rpartition(" - at ")
     return _invalid([(path.strip("`"), message) if message else ("$", path)])
 
 
 def encode_hook(value: Any) -> Any:
-    """Make of a pydantic model what msgspec can encode.
+    """Turn a pydantic model into values that msgspec can encode.
 
     Raises:
-        TypeError: if the value is none.
+        TypeError: if the value is not a model.
     """
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and isinstance(value, pydantic.BaseModel):
@@ -83,7 +84,7 @@ def encode_hook(value: Any) -> Any:
 def _is_pydantics(annotation: Any) -> bool:
     return (
         hasattr(annotation, "__pydantic_validator__")  # a model, or a dataclass of pydantic's
-        or type(annotation).__module__.startswith("pydantic")  # what is said in an Annotated
+        or type(annotation).__module__.startswith("pydantic")  # metadata in an Annotated
         or any(map(_is_pydantics, get_args(annotation)))
     )
 
@@ -109,7 +110,7 @@ def _path(location: tuple[str | int, ...]) -> str:
 
 
 def _invalid(problems: list[tuple[str, str]]) -> RouterError:
-    """Say what is wrong where, in no more words than the peer needs: it chose some of them."""
+    """Say what is wrong where, within bounds: part of the text is the peer's own."""
     details = [
         {"path": _shorten(path), "message": _shorten(message)}
         for path, message in problems[:_MAX_PROBLEMS]

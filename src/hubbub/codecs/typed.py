@@ -1,8 +1,8 @@
-"""TYTX: JSON texts whose strings carry the types that JSON has not, by genro-tytx.
+"""TYTX: JSON texts whose strings carry the types that JSON lacks, by genro-tytx.
 
 ``{"price":"1.50::N"}::JS`` is a dict with a ``Decimal``. The only file that knows genro-tytx
-(the ``tytx`` extra), and that when it is used. What is decoded by whom is decided here: a text without a marker is
-plain JSON and never hydrated, so nobody's ``"100::N"`` turns into a number by accident.
+(the ``tytx`` extra), which it imports when it is used. What is hydrated is decided here: a text
+without a marker is plain JSON, so nobody's ``"100::N"`` turns into a number by accident.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def decode(text: str) -> Any:
     """Decode a TYTX text; one without a marker is plain JSON.
 
     Raises:
-        json.JSONDecodeError: if the text, less its marker, is not JSON.
+        json.JSONDecodeError: if the text, without its marker, is not JSON.
         DecodeError: if a string in it is not of the type that it names.
     """
     for marker in MARKERS:
@@ -80,7 +80,7 @@ def _map_strings(value: Any, change: Callable[[str], Any]) -> Any:
 
 
 def _escape(text: str) -> str:
-    """Mark a text that looks typed as a text, with TYTX's own suffix for one."""
+    """Mark a text that looks typed as text, with TYTX's own suffix for that."""
     return f"{text}::T" if _is_typed(text) else text
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ("document",)
 
 _ID: Final[Schema] = {
-    "description": "Chosen by who sends a message; comes back in every answer to it.",
+    "description": "Chosen by the sender of a message; comes back in every answer to it.",
     "anyOf": [{"type": "string", "maxLength": 128}, {"type": "integer"}],
 }
 _MORE: Final[Schema] = {
@@ -115,7 +115,7 @@ def _key(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def _draft_7(schema: Any) -> Any:
-    """Write a schema, which is of JSON Schema 2020-12, as AsyncAPI's: those of draft 7."""
+    """Turn a schema of JSON Schema 2020-12 into one of draft 7, as AsyncAPI has them."""
     if not isinstance(schema, dict):
         return schema
     written = {key: _part(key, value) for key, value in schema.items() if key != "discriminator"}

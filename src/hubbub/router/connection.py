@@ -1,4 +1,4 @@
-"""Connection: what a router needs of a connection, whichever end of it it is at.
+"""Connection: what a router needs of a connection, at either end of it.
 
 A server's WebSocket has it, and so has a client's. Nothing else lives here.
 """
@@ -42,7 +42,7 @@ class Connection(Protocol):
         ...
 
     def iter_messages(self) -> AsyncIterator[Data]:
-        """Iterate over what comes until the connection ends, whoever ends it."""
+        """Iterate over messages of either kind until the connection ends, whoever ends it."""
         ...
 
     async def send(self, data: Data) -> None:
@@ -54,13 +54,13 @@ class Connection(Protocol):
         ...
 
     async def request(self, type: str, payload: Any, *, timeout: float | None = ...) -> Any:
-        """Ask the peer by ``calls``, and wait for its answer."""
+        """Ask the peer through ``calls``, and wait for its answer."""
         ...
 
     def stream(
         self, type: str, payload: Any, *, timeout: float | None = ...
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
-        """Ask the peer by ``calls``, and take its replies one by one."""
+        """Ask the peer through ``calls``, and take its replies one by one."""
         ...
 
 

@@ -1,8 +1,8 @@
 """Contract: which messages a router takes and sends, with the schemas of their payloads.
 
-What AsyncAPI documents and TypeScript types are written from, and neither of the two. Schemas
-are JSON Schema; those with a name are in one table, to which the others refer. Made by Router
-and by the command line.
+AsyncAPI documents and TypeScript types are made from it, but not here. Schemas are JSON Schema;
+those with a name are in one table, to which the others refer. Made by Router and by the command
+line.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Described:
 
     Attributes:
         type: the type.
-        summary: what they are for, in one line; empty when nobody said.
+        summary: what they are for, in one line; empty when that is not known.
         payload: the schema of the payload.
         optional: whether the payload may be left out.
         reply: the schema of the reply's payload; None when there is no reply.
@@ -92,7 +92,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The messages of some routers, and the schemas that theirs refer to.
+    """The messages of some routers, and the schemas that they refer to.
 
     Attributes:
         channels: path -> the messages of the router there.
@@ -108,12 +108,12 @@ class Describable(Protocol):
 
     @property
     def routes(self) -> Mapping[str, Route]:
-        """What becomes of which type."""
+        """The routes, by message type."""
         ...
 
     @property
     def sent(self) -> Mapping[str, Sent]:
-        """What is sent."""
+        """What the application sends by itself, by message type."""
         ...
 
 
@@ -148,7 +148,7 @@ def _types(router: Describable) -> Iterator[tuple[PayloadType | None, bool]]:
 def _type(annotation: Any) -> PayloadType | None:
     try:
         return PayloadType(annotation)
-    except TypeError:  # it can be sent, perhaps, but nobody can say how it looks
+    except TypeError:  # perhaps it can be sent, but it has no schema
         return None
 
 

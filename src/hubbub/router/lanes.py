@@ -1,4 +1,4 @@
-"""Lanes: lines of jobs, in each of which one job is done at a time, and has its time.
+"""Lanes: queues of jobs, in each of which one job is done at a time, within its timeout.
 
 Whose job is in which lane is decided elsewhere, and so is what a job is. A lane has a task of
 its own. A sweeper that runs while there are jobs looks at them from time to time, and cancels what
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 __all__ = ("ORDERED", "Job", "Lanes")
 
 ORDERED: Final = "ordered"
-"""The lane that most messages are in. It keeps its task: to wait for the next job costs half of
+"""The lane that most messages are in. It keeps its task: waiting for the next job costs half of
 what a new task does."""
 
-_LOOKS = 16  # in the shortest time that a job may have; the sweeper is late by two at most
+_LOOKS = 16  # within the shortest timeout of a job; the sweeper is late by two looks at most
 _SHORTEST_TICK = 0.001  # seconds
 
 
@@ -38,21 +38,21 @@ class Job(Protocol):
         ...
 
     async def do(self, lane: Lane) -> None:
-        """Do it; ``lane.restart()`` gives it its time once more."""
+        """Do it; ``lane.restart()`` lets its timeout begin again."""
         ...
 
     async def give_up(self) -> None:
-        """Say that it took too long; it was cancelled."""
+        """Report that it took too long; it was cancelled."""
         ...
 
 
 class Lane:
-    """A line of jobs.
+    """A queue of jobs.
 
     Attributes:
-        jobs: the first one is being done.
-        scope: around it.
-        expired: whether its time is over.
+        jobs: all of them; the first one is being done.
+        scope: the scope around the first one.
+        expired: whether the first one has timed out.
     """
 
     __slots__ = ("_due", "_watched", "expired", "jobs", "scope")
@@ -65,11 +65,11 @@ class Lane:
         self._due = inf
 
     def restart(self) -> None:
-        """Let the time of the first job begin now."""
+        """Let the timeout of the first job begin now."""
         self._watched = None
 
     def look(self, now: float) -> None:
-        """Cancel the first job if its time is over; it began when a look first found it."""
+        """Cancel the first job if it has timed out, counted from the first look that found it."""
         job = self.jobs[0] if self.jobs else None
         if job is not self._watched:
             self._watched = job
@@ -90,7 +90,7 @@ class Lanes:
         """Make lanes without a job.
 
         Args:
-            tasks: the tasks of the lanes belong to it.
+            tasks: runs the lanes.
             shortest: the shortest timeout that a job will have; None: none will have one.
         """
         self.running = 0
@@ -111,7 +111,7 @@ class Lanes:
         Raises:
             TypeError: if the key is not hashable.
         """
-        lane = self._lanes.get(key)  # first, because a key need not be one
+        lane = self._lanes.get(key)  # first, because it raises for a key that is not hashable
         self.running += 1
         if lane is not None:
             lane.jobs.append(job)

@@ -1,6 +1,6 @@
 """RateLimit, and the token buckets that hold one connection to it.
 
-What is done with a message that is too much is not decided here. Used by sessions.
+What is done with a message beyond the limit is not decided here. Used by sessions.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ __all__ = ("RateLimit", "TokenBuckets")
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """How much one connection may say.
+    """How much one connection may send.
 
     Attributes:
         messages: messages a second; None: any number.
-        bytes: bytes of payload a second (text counts in characters); None: any number.
-        burst: how many seconds' worth may come at once.
+        bytes: bytes of messages a second (text counts in characters); None: any number.
+        burst: how many seconds' worth may be sent at once.
     """
 
     messages: float | None = None
@@ -48,7 +48,7 @@ class TokenBuckets:
         self._buckets = [_Bucket(rate, limit.burst, each) for rate, each in rates if rate]
 
     def take(self, size: int) -> bool:
-        """Take a message's tokens; False, and nothing taken, when a bucket has not enough."""
+        """Take a message's tokens; False, and nothing taken, when a bucket is empty."""
         now = anyio.current_time()
         for bucket in self._buckets:
             if not bucket.has_some(now):
@@ -59,10 +59,10 @@ class TokenBuckets:
 
 
 class _Bucket:
-    """Tokens that come back by the second.
+    """Tokens that are refilled at a steady rate.
 
-    A message may take more than there is, or one that is larger than the bucket would never
-    get through; the next has to wait for longer.
+    A message may take more than there are, or one that is larger than the bucket would never
+    get through; the next one has to wait longer.
     """
 
     __slots__ = ("_capacity", "_each", "_rate", "_tokens", "_updated")

@@ -63,8 +63,8 @@ class Router:
     annotations ask for: the ``WebSocket``, the ``Member`` (or ``Member | None``), the
     ``Envelope``; a parameter with any other annotation, or none, is the payload, which has to
     be of that type. What it returns is the reply; None is sent only to a message that has an
-    ``id``. A generator replies as often as it yields. A ``RouterError`` is the reply that it
-    says; any other exception is logged, and the peer told no more than ``internal``.
+    ``id``. A generator replies as often as it yields. A ``RouterError`` is sent as the error
+    that it is; any other exception is logged, and the peer is told no more than ``internal``.
 
     The wire contract is in docs/contract.md.
     """
@@ -89,24 +89,24 @@ class Router:
                 Replies then go through the member's outbox, in order with broadcasts.
             mode: which messages of a connection wait for which. ``ordered``: each for the one
                 before. ``concurrent``: none. ``keyed``: for those of the same key.
-            key: for ``keyed``: takes it from the decoded payload.
-            timeout: seconds that a handler may take, until its reply is sent; and a generator
-                for each reply. Then it is cancelled and its message answered with ``timeout``:
-                later by an eighth of the shortest timeout there is, at most. None: as long as
+            key: for ``keyed``: returns the key of a decoded payload.
+            timeout: seconds that a handler may take until its reply is sent, and a generator
+                for each reply. Then it is cancelled, late by at most an eighth of the router's
+                shortest timeout, and its message is answered with ``timeout``. None: as long as
                 the connection lasts.
             max_running: how many messages of a connection may have been read and not be done.
-                At that number its messages are read no further, so that the peer has to wait.
+                At that number no more are read, so that the peer has to wait.
             refuse_when_busy: read on instead, and answer ``too_busy``.
             max_bad_messages: how many messages in a row may be refused; then the connection is
                 closed with 1008. None: any number, each of which costs an answer.
-            rate: how much a connection may say in a time; the rest is ``rate_limited``. None:
-                as much as it likes, as long as its replies are read and handlers keep up.
-            grace: seconds that handlers may go on for when their connection has ended, before
-                they are cancelled; and the same for ``on_disconnect``.
+            rate: how much a connection may send in a second; the rest is ``rate_limited``. None:
+                as much as it likes, as long as it reads its replies and handlers keep up.
+            grace: seconds that handlers may go on after their connection has ended, before they
+                are cancelled; and the same for ``on_disconnect``.
 
         Raises:
             ValueError: if ``max_running`` or ``max_bad_messages`` is not at least 1, the timeout
-                not above 0, or the key does not fit the mode.
+                is not above 0, or the key does not fit the mode.
         """
         for name, value in (("max_running", max_running), ("max_bad_messages", max_bad_messages)):
             if value is not None and value < 1:
@@ -137,14 +137,14 @@ class Router:
         """Register a handler of messages of a type; a decorator.
 
         Args:
-            type: the type. Two routers' types do not meet when one has a prefix: ``include``.
-            mode: as for ``Router``, from which mode and key are taken when there is none.
+            type: the type of the messages; ``include`` may put a prefix before it.
+            mode: as for ``Router``; mode and key are the router's when neither is given.
             key: as for ``Router``.
-            timeout: as for ``Router``, from which it is taken when it is not given.
+            timeout: as for ``Router``; the router's when it is not given.
 
         Raises:
             TypeError: if the handler is no async function, or asks for what cannot be given.
-            ValueError: if the type has a handler already, or may have none, the timeout is not
+            ValueError: if the type has a handler already, or is reserved, the timeout is not
                 above 0, or the key does not fit the mode.
         """
         if mode is None and key is None:
@@ -160,16 +160,16 @@ class Router:
         return register
 
     def include(self, router: Router, *, prefix: str = "") -> None:
-        """Take over the handlers that another router has by now, and its hooks.
+        """Take over the handlers that another router has so far, and its hooks.
 
-        They keep their modes, timeouts and middleware, inside of this router's middleware.
+        They keep their modes, timeouts and middleware, inside this router's middleware.
 
         Args:
             router: the other router.
             prefix: what their types begin with from now on: ``game.``.
 
         Raises:
-            ValueError: if a type has a handler already, or may have none.
+            ValueError: if a type has a handler already, or is reserved.
         """
         for route in router.routes.values():
             self._add(replace(route, type=prefix + route.type))
@@ -196,9 +196,9 @@ class Router:
     def on_connect(self, hook: K) -> K:
         """Call something for each connection, before it is accepted; a decorator.
 
-        It may ``reject`` the connection, or ``accept`` and ``close`` it; or accept it and let
-        it be. A ``RouterError`` that it raises accepts the connection and closes it with 1008
-        and the message as the reason, which a browser's page can read.
+        It may ``reject`` the connection; or ``accept`` it, and then ``close`` it or not. If it
+        raises a ``RouterError``, the connection is accepted and closed with 1008 and the message
+        as the reason, which a browser's page can read.
         """
         self._on_connect.append(hook)
         return hook
@@ -213,7 +213,7 @@ class Router:
 
     @property
     def routes(self) -> Mapping[str, Route]:
-        """What becomes of which type, as it is now."""
+        """The routes, by message type, as they are now."""
         if self._table is None:
             outer = tuple(self._middleware)
             self._table = {
@@ -230,24 +230,24 @@ class Router:
         self._table = None
 
     def sends(self, type: str, payload: Any = Any, *, reply: Any = None) -> None:
-        """Note that the application sends messages of a type by itself.
+        """Declare that the application sends messages of a type by itself.
 
-        For whoever reads the AsyncAPI document or the TypeScript types; nothing else comes of it.
+        It only adds them to the AsyncAPI document and to the TypeScript types.
 
         Args:
             type: the type.
             payload: the type of the payload, as an annotation.
-            reply: the same of what the peer replies, when it is asked with ``ws.request``.
+            reply: the same for the peer's reply, when it is asked with ``ws.request``.
 
         Raises:
-            ValueError: if messages of an application cannot have the type.
+            ValueError: if the type is reserved.
         """
         check_type(type)
         self._sent[type] = Sent(type, payload, reply)
 
     @property
     def sent(self) -> Mapping[str, Sent]:
-        """What was noted with ``sends``."""
+        """What was declared with ``sends``, by type."""
         return MappingProxyType(self._sent)
 
     def asyncapi(self, *, title: str = "Messages", version: str = "0.1.0") -> dict[str, Any]:
@@ -285,12 +285,11 @@ class Router:
     ) -> None:
         """Handle the messages of an open connection until it ends; no hook is called.
 
-        For a connection that somebody else has opened: a client's, say, to which ``serving``
-        is nearer.
+        For a connection that somebody else has opened; for a client's, ``serving`` is handier.
 
         Args:
-            connection: nobody else receives from it.
-            member: through whose outbox the replies go, if any.
+            connection: the connection, from which nobody else may receive.
+            member: the member through whose outbox the replies go, if any.
             task_status: told when the connection is served.
         """
         await Session(self.routes, self._limits, connection, member).run(task_status)
@@ -302,12 +301,12 @@ class Router:
             async with connect(url) as ws, router.serving(ws):
                 total = await ws.request("add", {"a": 1, "b": 2})
 
-        For clients: the router has the handlers of what the server asks, which may be none.
-        The end of the connection does not end the block, but every request in it. Handlers
-        that are not done when the block is left are cancelled.
+        For clients: the router's handlers, if any, answer what the server asks. The end of the
+        connection does not end the block, but every request in it. Handlers that are not done
+        when the block is left are cancelled.
 
         Args:
-            connection: nobody else receives from it.
+            connection: the connection, from which nobody else may receive.
         """
         try:
             async with create_task_group() as tasks:
@@ -335,12 +334,12 @@ class Router:
         for hook in self._on_disconnect:
             try:
                 await hook(ws)
-            except Exception:  # the application's own, and no reason to leave out the others
+            except Exception:  # the application's own: the other hooks are called all the same
                 _logger.exception("on_disconnect failed")
 
 
 async def _accept(ws: WebSocket) -> None:
-    """Accept, with the first form of envelopes that the peer offers."""
+    """Accept, with the first of the peer's subprotocols that stands for a codec, if any."""
     if ws.connection_state is WebSocketState.CONNECTING:
         await ws.accept(next(filter(CODECS.__contains__, ws.subprotocols), None))
 

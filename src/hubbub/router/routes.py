@@ -66,7 +66,7 @@ returns the reply: the handler's, or another. For an async generator it is that 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a handler asks for, and what it gives.
+    """What a handler asks for, and what it returns.
 
     Attributes:
         getters: one for each parameter, which takes its argument from a ``Context``.
@@ -149,11 +149,11 @@ class Route:
         handler: what the application does with them.
         signature: what the handler asks for.
         mode: which messages wait for which: see ``Router``.
-        key: in mode ``keyed``, takes from a payload what its messages are told apart by.
-        timeout: seconds for the handler; of a generator, for each of its replies.
+        key: in mode ``keyed``, returns the key of a payload.
+        timeout: seconds for the handler; for each reply, if it is a generator.
         middleware: what is around the handler, the outermost first.
-        call: calls the handler, and the middleware around it; gives the reply, of a generator
-            the generator.
+        call: calls the handler, and the middleware around it; returns the reply, or the
+            generator.
     """
 
     type: str
@@ -166,7 +166,8 @@ class Route:
     call: Proceed = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Once and for all, and no coroutine of our own: each is a tenth of what a message costs.
+        # Once and for all, and without a coroutine of our own, which would be a tenth of what a
+        # message costs.
         proceed: Proceed = self._generate if self.signature.streams else self._start
         for middleware in reversed(self.middleware):
             proceed = _around(middleware, proceed)

@@ -7,10 +7,10 @@ is not done is bounded:
                  └─ answers ─> Calls        └─ bound reached: read no further
 
 ``ordered`` messages share one lane, ``keyed`` ones have one for each key that there is, and a
-``concurrent`` one has its own. At the bound, and when replies of the peer's are not taken, the
-loop stops reading, unless somebody waits for an answer of this very peer: that has to be read,
-so what comes before it is refused as ``too_busy``. Registration and the connection's beginning
-are not here. Made by Router.
+``concurrent`` one has its own. At the bound, and when the peer's replies are not taken, the loop
+stops reading, unless somebody waits for an answer of this very peer: that has to be read, so
+messages before it are refused as ``too_busy``. Registration and the connection's beginning are
+not here. Made by Router.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Session:
             self._route(envelope, in_time=in_time)
         except RouterError as error:
             return error, envelope.id
-        except Exception:  # of the application: a validator's, a key's
+        except Exception:  # from the application: a validator, a key
             _logger.exception("Validating a message of type %r failed", envelope.type)
             return _INTERNAL, envelope.id
         return None
@@ -146,7 +146,7 @@ class Session:
             message = _Handling(self._connection, self._member, envelope, payload, self, route)
             self._lanes.put(message, route.lane(payload))
             self._bad = 0
-        elif not envelope.is_answer:  # one that nobody waits for any more is no fault
+        elif not envelope.is_answer:  # an answer that nobody waits for any more is no fault
             raise RouterError("unknown_type", f"There is no type {envelope.type!r}")
 
     async def _refuse(self, error: RouterError, id: Id) -> None:
@@ -166,7 +166,7 @@ class Session:
         """Answer a message with an error."""
         try:
             message = self.codec.encode_error(error, id)
-        except (TypeError, ValueError):  # of the details, which are the application's
+        except (TypeError, ValueError):  # from the details, which are the application's
             _logger.exception("The error %r cannot be sent", error.code)
             message = self.codec.encode_error(_INTERNAL, id)
         await self.transmit(message)
@@ -212,7 +212,7 @@ class _Handling(Context):
             await session.answer_error(error, id)
         except Exception as error:
             if session.is_over and is_disconnect(error):
-                return  # a handler may let it pass
+                return  # a handler may let it propagate
             _logger.exception("The handler of %r failed", self.route.type)
             await session.answer_error(_INTERNAL, id)
 

@@ -22,17 +22,17 @@ __all__ = ("declarations",)
 _HEAD: Final = """\
 // What goes over the wire, written by `hubbub types`.
 
-/** Chosen by who sends a message; comes back in every answer to it. */
+/** Chosen by the sender of a message; comes back in every answer to it. */
 export type Id = string | number;
 
-/** A message that was not handled, or not to its end. */
+/** The answer to a message that was not handled, or not to its end. */
 export type ErrorMessage = {
   type: "error";
   payload: { code: string; message: string; details: unknown[] };
   id?: Id;
 };
 """
-# Names that a type of the application's cannot have.
+# Names that an application's type cannot have.
 _TAKEN: Final = frozenset({"Array", "ErrorMessage", "Id", "Record"})
 _OURS: Final = ("ClientMessage", "ServerMessage", "Calls")
 _SCALARS: Final = {
@@ -48,7 +48,7 @@ def declarations(contract: Contract) -> str:
     """Write the declarations, as the text of a module.
 
     For each router: ``ClientMessage`` and ``ServerMessage``, what either side may send, and
-    ``Calls``: type -> payload and reply. Of several, with their path before the name.
+    ``Calls``: type -> payload and reply. If there are several, with its path before the names.
     """
     several = len(contract.channels) > 1
     prefixes = {path: _camel(path) if several else "" for path in contract.channels}
@@ -102,7 +102,7 @@ class _Writer:
         )
 
     def type(self, schema: Any) -> str:
-        """Write a schema; what cannot be said is ``unknown``."""
+        """Write a schema; what TypeScript cannot say is ``unknown``."""
         if not isinstance(schema, dict):
             return "never" if schema is False else "unknown"
         if "$ref" in schema:

@@ -41,7 +41,7 @@ class Transport(Protocol):
         ...
 
     async def wait_readable(self) -> None:
-        """Wait until ``try_receive`` may have something; ``ClosedResourceError`` after ``close``."""
+        """Wait until ``try_receive`` may take some; ``ClosedResourceError`` after ``close``."""
         ...
 
     def wake(self) -> None:
