@@ -1,8 +1,7 @@
 """The command line: ``hubbub serve``, ``connect``, ``demo``, ``asyncapi`` and ``types``.
 
-The commands are put together here, each of which has a file of its own: what it asks on a
-terminal, and what it answers there. What it does lives where it belongs, and is imported when
-it is asked for. Called by ``__main__``.
+The commands are put together here; each has a file of its own, with its options and what it
+prints. What it does lives where it belongs. Called by ``__main__``.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def _print_version(wanted: bool) -> None:
 def root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """WebSockets and rooms, on asyncio, uvloop and trio."""

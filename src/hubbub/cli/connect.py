@@ -23,36 +23,38 @@ __all__ = ("connect",)
 def connect(
     url: Annotated[str, typer.Argument(help="ws://, wss:// or ws+unix://")],
     subprotocol: Annotated[
-        list[str] | None, typer.Option(help="One to offer; may be repeated.")
+        list[str] | None, typer.Option(help="A subprotocol to offer; may be repeated.")
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option("--header", "-H", metavar="NAME:VALUE", help="One to send; may be repeated."),
+        typer.Option(
+            "--header", "-H", metavar="NAME:VALUE", help="A header to send; may be repeated."
+        ),
     ] = None,
-    origin: Annotated[str | None, typer.Option(help="Which page to come from.")] = None,
+    origin: Annotated[str | None, typer.Option(help="The header Origin to send.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Show JSON over several lines.")] = False,
     ping: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", min=0.1, help="Ping so often, and show how long it took."),
+        typer.Option(metavar="SECONDS", min=0.1, help="Ping this often, and show the round trip."),
     ] = None,
     wait: Annotated[
         float,
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="At the end of a piped input, go on until the server is silent for so long.",
+            help="After a piped input, go on until the server has been silent this long.",
         ),
     ] = 1.0,
 ) -> None:
     """Talk to a WebSocket server.
 
-    On a terminal, each line is sent as a text message, and what comes is
-    shown. /ping and /close [CODE [REASON]] are commands, and a line that
+    On a terminal, each line is sent as a text message, and what is received
+    is shown. /ping and /close [CODE [REASON]] are commands, and a line that
     begins with // is sent with one /. Ctrl-D ends it.
 
     In a pipe, each line of the input is a message, and each message a line
     of the output; all the rest goes to the error output. When the input has
-    ended, it waits until nothing has come for --wait seconds, so that
+    ended, it waits until nothing was received for --wait seconds, so that
     replies are not lost.
 
     Binary messages are shown as <N bytes> and their hexadecimal digits. The

@@ -1,6 +1,6 @@
 """``hubbub asyncapi`` and ``hubbub types``: what goes over the wire of an application.
 
-What is written lives in ``hubbub.router``. Commands of ``cli``.
+How it is written lives in ``hubbub.router``. Commands of ``cli``.
 """
 
 from __future__ import annotations

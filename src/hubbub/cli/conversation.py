@@ -35,7 +35,7 @@ class Input(Protocol):
     interactive: bool
 
     async def read_line(self) -> str | None:
-        """Read the next line; None when there is none, or somebody has had enough."""
+        """Read the next line; None at the end of the input, or when the user ends it."""
         ...
 
     def kept_apart(self) -> AbstractContextManager[None]:
@@ -102,7 +102,7 @@ class Conversation:
     """One conversation."""
 
     def __init__(self, source: Input, *, pretty: bool, ping: float | None, wait: float) -> None:
-        """Say how it is to go.
+        """Prepare a conversation.
 
         Args:
             source: where the lines come from.
@@ -187,7 +187,7 @@ class Conversation:
 
 
 def note(text: str) -> None:
-    """Tell something that is no message."""
+    """Show something that is not a message."""
     typer.echo(text, err=True)
 
 

@@ -39,7 +39,7 @@ def demo(
     except OSError as error:
         fail(f"Cannot listen on {join(host, port)}: {explain(error)}")
     address, port = sock.getsockname()[:2]
-    # Listening on all addresses is no address to go to, in some browsers.
+    # Some browsers cannot go to the address that stands for all addresses.
     url = f"http://{join('localhost' if ip_address(address).is_unspecified else host, port)}"
     line = f"hubbub demo: open {url} in your browser ({backend}; Ctrl-C stops it)"
     serve.run(sock, backend, lambda: typer.echo(line))

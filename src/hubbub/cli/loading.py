@@ -1,4 +1,4 @@
-"""An application, found by its name ``module:app``, and why it cannot be.
+"""An application, found by its name ``module:app``, or why it cannot be found.
 
 What is done with it is not known here. Used by the commands that take one.
 """
@@ -28,7 +28,7 @@ def load(target: str, *, app_dir: Path, factory: bool = False) -> Any:
         factory: whether the name is that of a function without arguments that makes it.
 
     Raises:
-        SystemExit: if it cannot be imported; why is said on stderr.
+        SystemExit: if it cannot be imported; stderr says why.
     """
     module_name, separator, name = target.partition(":")
     if not (module_name and separator and name):
@@ -70,7 +70,7 @@ def _check_callable(found: object, target: str, wanted: str) -> None:
 
 
 def _trace(error: Exception) -> str:
-    """Format an error from the first line on that is the application's."""
+    """Format an error, from the first frame on that is the application's."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename in _NOT_THE_APPLICATIONS:
         frames = frames.tb_next

@@ -45,8 +45,10 @@ def serve(
     backend: BackendOption = Backend.ASYNCIO,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
-    uds: Annotated[Path | None, typer.Option(help="A UNIX socket, instead.")] = None,
-    fd: Annotated[int | None, typer.Option(help="A listening socket, instead.")] = None,
+    uds: Annotated[Path | None, typer.Option(help="The path of a UNIX socket, instead.")] = None,
+    fd: Annotated[
+        int | None, typer.Option(help="A listening socket's descriptor, instead.")
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=1, help="How many processes serve; each has rooms of its own.")
     ] = 1,
@@ -58,8 +60,8 @@ def serve(
     ] = False,
     app_dir: Annotated[Path, typer.Option(help="Where to look for MODULE first.")] = Path(),
     ssl_certfile: Annotated[Path | None, typer.Option(help="A certificate, for wss.")] = None,
-    ssl_keyfile: Annotated[Path | None, typer.Option(help="Its key, if it is apart.")] = None,
-    log_level: Annotated[LogLevel, typer.Option(help="What to log at least.")] = LogLevel.INFO,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="Its key, if in another file.")] = None,
+    log_level: Annotated[LogLevel, typer.Option(help="The lowest level to log.")] = LogLevel.INFO,
     access_log: Annotated[bool, typer.Option(help="Log each connection at its end.")] = True,
     *,
     config: Config,

@@ -1,4 +1,4 @@
-"""Service: an application to serve and how, in whichever process that is.
+"""Service: an application to serve, and how, in whichever process.
 
 It can be pickled: nothing of it is imported or opened yet. Made by serve; run there, or by
 worker in a process of its own.
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ("LogLevel", "Service")
 
-_LAST_CALL = 5.0  # seconds that a process has beside the deadlines of its server
+_LAST_CALL = 5.0  # seconds that a process has besides the deadlines of its server
 
 
 class LogLevel(StrEnum):
-    """From which level on something is logged."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -47,10 +47,10 @@ class Service:
         factory: whether that is a function that makes it.
         app_dir: where to look for the module first.
         backend: the event loop.
-        config: limits and choices, but for TLS.
+        config: limits and choices, except TLS.
         ssl_certfile: a certificate, for TLS.
-        ssl_keyfile: its key, if it is apart.
-        log_level: of all loggers.
+        ssl_keyfile: its key, if that is in another file.
+        log_level: the lowest level that is logged, by any logger.
         access_log: whether connections are logged.
     """
 
@@ -66,7 +66,7 @@ class Service:
 
     @property
     def patience(self) -> float | None:
-        """How many seconds a process may take to end when it was told to; None for any."""
+        """How many seconds a process may take to end when it was told to; None for no limit."""
         timeout = self.config.shutdown_timeout
         return None if timeout is None else 2 * timeout + _LAST_CALL
 
@@ -88,7 +88,7 @@ class Service:
             announce: called when peers may connect.
 
         Raises:
-            SystemExit: if the application cannot be served; why is said on stderr.
+            SystemExit: if the application cannot be served; stderr says why.
         """
         application = load(self.target, app_dir=self.app_dir, factory=self.factory)
         try:

@@ -35,13 +35,13 @@ READY: Final = b"!"  # what a worker says when peers may connect
 
 _STOP: Final = (signal.SIGINT, signal.SIGTERM)
 _FIRST_DELAY: Final = 0.5  # seconds from the end of a process to the next one
-_MAX_DELAY: Final = 30.0  # seconds, when one after the other does not come to serve
+_MAX_DELAY: Final = 30.0  # seconds, when one after the other ends before it serves
 _KILLING: Final = 1.0  # seconds that a kill may take
-_WATCH_PERIOD: Final = 200  # milliseconds; only between two of them a watch can be cancelled
+_WATCH_PERIOD: Final = 200  # milliseconds; a watch can be cancelled only between two of them
 
 
 class WorkerFailed(RuntimeError):
-    """A worker said that it cannot start; why is on stderr."""
+    """A worker said that it cannot start; stderr says why."""
 
 
 class Supervisor:
@@ -61,15 +61,15 @@ class Supervisor:
             service: what they do.
             sockets: what they listen on.
             count: how many there are.
-            watch: a directory; when a Python file in it changes, all workers are replaced. One
-                that cannot start waits for the next change, then.
+            watch: a directory; when a Python file in it changes, all workers are replaced. A
+                worker that cannot start then waits for the next change.
         """
         self._watched = watch
         self._workers = [_Worker(service, sockets, watched=watch is not None) for _ in range(count)]
         self._changed = anyio.Event()
 
     async def run(self, announce: Callable[[], None]) -> None:
-        """Run until SIGINT or SIGTERM; a second one ends this process at once, and they follow.
+        """Run until SIGINT or SIGTERM; a second one ends this process, and its workers, at once.
 
         SIGHUP replaces the workers, unless a directory is watched for that.
 
@@ -96,7 +96,7 @@ class Supervisor:
             if self._watched is not None:
                 tasks.start_soon(self._watch, self._watched)
             first, *others = self._workers
-            await tasks.start(first.keep)  # what keeps all from starting is said once
+            await tasks.start(first.keep)  # alone: what keeps all from starting is said once
             async with create_task_group() as starting:
                 for worker in others:
                     starting.start_soon(tasks.start, worker.keep)
@@ -117,7 +117,7 @@ class Supervisor:
     async def _watch(self, directory: Path) -> None:
         from watchfiles import PythonFilter, awatch
 
-        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # else it says so, too
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it would log changes, too
         async for changes in awatch(
             directory, watch_filter=PythonFilter(), rust_timeout=_WATCH_PERIOD
         ):
@@ -140,10 +140,10 @@ class _Worker:
         self._descriptors = [sock.fileno() for sock in sockets]
         self._watched = watched
         self._started = False
-        self._settled = anyio.Event()  # it is known whether it serves
+        self._settled = anyio.Event()  # set when it is known whether it serves
 
     async def keep(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
-        """Run one process after the other; started means that one of them serves.
+        """Run one process after the other; has started when one of them serves.
 
         Raises:
             WorkerFailed: if the first one says that it cannot start.
@@ -173,14 +173,14 @@ class _Worker:
         return self.serves
 
     async def _run_process(self, task_status: TaskStatus[None]) -> tuple[int, int]:
-        """Start a process, and give its id and exit status; end it when cancelled."""
+        """Run a process, and return its id and exit status; end it when cancelled."""
         self.serves = False
         link, theirs = socket.socketpair()
         with link:
             with theirs:
                 link.sendall(pickle.dumps((self._service, self._descriptors)))
                 process = await anyio.open_process(
-                    # -P: what is in the current directory is not to be taken for the library
+                    # -P: what is in the current directory must not be taken for the library
                     [sys.executable, "-P", "-m", "hubbub.cli.worker", str(theirs.fileno())],
                     stdin=DEVNULL,
                     stdout=None,

@@ -1,4 +1,4 @@
-"""What the commands have in common: the options that recur, and how an error is told.
+"""What the commands have in common: the options that recur, and how an error is shown.
 
 No command lives here. Used by all of them.
 """
@@ -40,14 +40,14 @@ PortOption = Annotated[
 
 
 def require(extra: str, *modules: str) -> None:
-    """Fail, naming the extra to install, if a module is not there."""
+    """Fail, naming the extra to install, if a module is missing."""
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
         fail(f'This needs {", ".join(missing)}: pip install "hubbub[{extra}]"')
 
 
 def explain(error: OSError) -> str:
-    """Say why there is no listening."""
+    """Say why an address cannot be listened on."""
     if error.errno == errno.EADDRINUSE:
         return "the port is taken. Choose another with --port, or any that is free with --port 0"
     return error.strerror or str(error)

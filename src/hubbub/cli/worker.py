@@ -1,7 +1,7 @@
 """A worker: one of the processes that serve the same sockets.
 
 Its side of the link to the supervisor: over a socket, it is told what to do and says when it
-serves; that the link breaks means that the supervisor is gone. Run by supervisor, as
+serves; a broken link means that the supervisor is gone. Run by supervisor, as
 ``python -m hubbub.cli.worker`` with the link's file descriptor.
 """
 
@@ -27,10 +27,10 @@ def main() -> None:
 
 
 def work(link: socket.socket) -> None:
-    """Serve what the supervisor says until it, or anybody, says that it is enough.
+    """Serve what the supervisor says, until a signal or the supervisor's end.
 
     Raises:
-        SystemExit: if the application cannot be served; why is said on stderr.
+        SystemExit: if the application cannot be served; stderr says why.
     """
     with link.makefile("rb") as told:
         service, descriptors = pickle.load(told)
@@ -47,9 +47,9 @@ def work(link: socket.socket) -> None:
 
 
 def _follow(link: socket.socket, patience: float | None, over: threading.Event) -> None:
-    """End this process when the supervisor's has ended, however that came."""
+    """End this process when the supervisor's has ended, however it has."""
     with suppress(ConnectionResetError):
-        link.recv(1)  # nothing comes but the end
+        link.recv(1)  # nothing is sent, so this returns at the end
     os.kill(os.getpid(), signal.SIGTERM)
     if not over.wait(patience):
         os._exit(1)  # pragma: no cover - nothing is written after this

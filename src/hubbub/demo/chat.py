@@ -50,7 +50,7 @@ _TRY_AGAIN_LATER = 1013  # by IANA's registry of close codes: for slow consumers
 _CAPACITY = 64  # messages: few, so that anybody can watch an outbox get full
 _FLOOD = 400  # messages
 _FLOOD_INTERVAL = 0.01  # seconds
-_BALLAST = 6144  # random bytes of each, which no compression takes away, as 8 KiB of text
+_BALLAST = 6144  # random bytes in each, which no compression reduces: as text, 8 KiB
 _DEPARTURES = 8  # that are remembered
 
 
@@ -117,7 +117,7 @@ class Chat:
 
     Attributes:
         guests: those who are being served.
-        departures: the last whom the hub has disconnected, because they did not keep up.
+        departures: the last guests that the hub has disconnected because they did not keep up.
     """
 
     def __init__(self, hub: Hub) -> None:
@@ -125,7 +125,7 @@ class Chat:
         self._hub = hub
         self._nicks: set[str] = set()
         self._visits: dict[Member, _Visit] = {}
-        router = self._router = Router(grace=0.0)  # who has left has said its last
+        router = self._router = Router(grace=0.0)  # whoever has left has nothing more to say
         router.on("chat.join")(self._join)
         router.on("chat.leave")(self._leave)
         router.on("chat.say")(self._say)
@@ -206,7 +206,7 @@ class _Visit:
         self._me = me
         self._nick: str = me.data.nick
         self._floods = False
-        # A member that the hub has ended is in no room any more, and notes are still due.
+        # The rooms to tell of its leaving: a member that the hub has ended is in none any more.
         self._noted: set[str] = set()
 
     async def begin(self, room: str) -> None:

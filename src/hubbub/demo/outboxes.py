@@ -1,14 +1,14 @@
 """Outboxes: what the demo shows of every member's outbox, a few times a second.
 
-It goes over a connection of its own, which is in no room of the chat: who watches does not change
+It goes over a connection of its own, which is in no room of the chat: watching does not change
 what is watched. No message of the chat lives here. Made by the demo's application.
 
     outboxes -> peer:  outboxes {members, hidden, disconnected}
 
 ``members`` is a list of {nick, policy, waiting, capacity, bytes, max_bytes, dropped},
-``hidden`` the number of those for whom there is no place in it, ``disconnected`` a list of
+``hidden`` the number of members that are left out of it, ``disconnected`` a list of
 {nick, policy, reason}: those of the last ten seconds, and without a reason those whose
-connections the hub still tries to close.
+connections the hub is still trying to close.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Outboxes:
 
     async def __call__(self, ws: WebSocket) -> None:
         """Tell a peer how things stand, until it leaves."""
-        # A member, so that the hub takes leave of it as of everybody. One message waits at most:
-        # of how things stood a while ago there is nothing to tell.
+        # A member, so that the hub closes it as it does everybody. One message waits at most: how
+        # things stood a while ago is of no interest.
         async with ws, self._hub.join(_WATCHERS, ws, capacity=1) as me:
             while True:
                 await me.send(json.encode({"type": "outboxes", "payload": self._look()}))

@@ -73,7 +73,7 @@ def run(sock: socket.socket, backend: str, announce: Callable[[], None]) -> None
     Args:
         sock: a listening socket, which is closed in the end.
         backend: ``trio``, ``asyncio`` or ``uvloop``.
-        announce: called as soon as a signal would be heeded.
+        announce: called as soon as signals are handled.
     """
     # Cancelling is not enough: to a peer that does not read, Hypercorn's asyncio worker waits
     # for its buffer to empty, its trio worker for a shielded write.
@@ -140,7 +140,7 @@ async def serve(
         tasks.start_soon(serving)
         await until()
         tasks.cancel_scope.deadline = anyio.current_time() + _DEADLINE
-        # Hypercorn stops to listen, so that nobody is back before it has ended; it does not
+        # Hypercorn stops listening, so that nobody is back before it has ended; it does not
         # tell the application, and its asyncio worker waits for open WebSockets for ever.
         stopping.set()
         await hub.aclose(_SERVICE_RESTART, drain=_DRAIN)

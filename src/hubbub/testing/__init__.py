@@ -1,7 +1,7 @@
 """A testing kit for ASGI WebSocket applications, in the test's own event loop.
 
-Only names live here. ``TestClient`` is an application's peers; the rest is what goes wrong,
-and the time that it takes.
+Only names live here. ``TestClient`` plays an application's peers; the rest is for what goes
+wrong, and for time.
 """
 
 from hubbub.testing.cancelling import cancel_at as cancel_at

@@ -1,6 +1,6 @@
 """cancel_at: cancellation at a place of a test's choosing.
 
-Nothing else lives here. Called by tests, for whatever they are to find safe from cancellation.
+Nothing else lives here. Called by tests, for whatever has to be safe from cancellation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def cancel_at(number: int, function: Callable[..., Awaitable[object]], *ar
         args: its arguments.
 
     Returns:
-        Whether it was cancelled; not, if it did not wait so often.
+        Whether it was cancelled; False if it did not wait so many times.
 
     Raises:
         ValueError: if the number is not at least 1.
@@ -50,8 +50,8 @@ class _Counted:
         self._scope = scope
 
     def __await__(self) -> Generator[Any, Any, object]:
-        # What the loop is asked to wait for passes through here, in both directions; only
-        # `yield from` could not be counted.
+        # What the loop is asked to wait for passes through here, in both directions; with
+        # `yield from` it could not be counted.
         steps = self._awaitable.__await__()
         step = steps.send
         answer: Any = None

@@ -1,4 +1,4 @@
-"""TestClient: an ASGI application in a test, met at the border that ASGI is.
+"""TestClient: an ASGI application in a test, called as ASGI servers call it.
 
 What a server does is in server, what a test does with a connection in peer, and how both come
 together in conversing. Called by tests.
@@ -31,7 +31,7 @@ _BASE: Final = URL("ws://testserver/")
 
 
 class TestClient(Client):
-    """Talks to an ASGI application as many peers, inside a test's own event loop.
+    """Talks to an ASGI application as any number of peers, inside a test's own event loop.
 
         async with TestClient(app) as client, client.connect("/chat") as ws:
             await ws.send_text("hi")
@@ -41,7 +41,7 @@ class TestClient(Client):
     block of the connection that it raised on, as itself.
 
     Attributes:
-        timeout: seconds that whatever is waited for may take; the connections to come have it.
+        timeout: seconds that anything waited for may take, on connections made from now on.
     """
 
     __test__ = False  # pytest: this is no test
@@ -57,10 +57,10 @@ class TestClient(Client):
         """Make a client of an application.
 
         Args:
-            app: the ASGI application, whatever it calls the types of its arguments.
+            app: the ASGI application, made with any framework.
             server: the server to behave like: a name in ``PROFILES``, or a profile of your
-                own. By default one that is as ASGI has it.
-            timeout: seconds that whatever is waited for may take; None for no limit.
+                own. By default one that follows the specification.
+            timeout: seconds that anything waited for may take; None for no limit.
             raise_app_exceptions: whether what the application raises comes out in the test;
                 otherwise its peer sees what a server makes of it.
 
@@ -96,7 +96,7 @@ class TestClient(Client):
         Raises:
             Rejected: if the application refuses.
             TimeoutError: if it does not answer in time, or does not return at the end.
-            ValueError: if the URL, a header or the capacity is none.
+            ValueError: if the URL, a header or the capacity is not valid.
             WebSocketDisconnect: if it ends without an answer.
         """
         whole_url = _BASE.join(URL(url))

@@ -62,14 +62,14 @@ class _JumpingLoop(asyncio.SelectorEventLoop):
 
 
 class _Selector(DefaultSelector):
-    """Looks for what is ready; where it should wait for some time, the time has passed."""
+    """Looks for what is ready; when it should wait for some time, that time has passed at once."""
 
     def __init__(self, jump: Callable[[float], None]) -> None:
         super().__init__()
         self._jump = jump
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Wait for as long as it takes only where nothing is due at all: for a thread, say."""
+        """Look; really wait only when no deadline is set at all: for a thread, say."""
         if timeout is None:
             return super().select()
         ready = super().select(0)

@@ -32,7 +32,7 @@ class Client(AsyncContextManagerMixin):
     """An application's peers, and its lifespan for as long as the block.
 
     Attributes:
-        timeout: seconds that whatever is waited for may take; the connections to come have it.
+        timeout: seconds that anything waited for may take, on connections made from now on.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Client(AsyncContextManagerMixin):
         Args:
             title: what the transcript calls it.
             subprotocols: what the peer offers.
-            link: the connection, whose end that is not the peer's ``serve`` looks after.
+            link: the connection; ``serve`` looks after the end that is not the peer's.
             serve: calls the application, and returns when that has.
         """
         transcript = Transcript(title)

@@ -1,7 +1,7 @@
 """Leaks: what a test has begun, and left behind.
 
-It looks, and says what it sees; what comes of it is said elsewhere. Called by the plugin for
-pytest.
+It looks, and says what it sees; what comes of that is decided elsewhere. Called by the plugin
+for pytest.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ _RUNNERS: Final = {"_pytest", "pluggy"}
 class Leaks:
     """Watches the block that it is entered with, in the task of a test and its fixtures.
 
-    What is made in the block is kept until its end: or what was dropped and never closed could
-    only be seen if it happened not to be collected yet.
+    What is made in the block is kept alive until its end: otherwise, what was dropped and never
+    closed could be garbage-collected before it is seen.
     """
 
     def __init__(self, allowed: Collection[str] = ()) -> None:
@@ -69,7 +69,7 @@ class Leaks:
         self._kinds = kinds - set(allowed)
         self._patches = ExitStack()
         self._made: list[tuple[Any, str]] = []
-        # By their coroutines, which are kept here: the id of a task that has ended comes again.
+        # By their coroutines, which are kept here: the id of a task that has ended is reused.
         self._tasks_before: dict[int, TaskInfo] = {}
         self._sockets_before: frozenset[tuple[int, int]] = frozenset()
 
@@ -126,7 +126,7 @@ class Leaks:
         own = anyio.get_current_task().coro
         roots = {_code(task) for task in before.values() if task.parent_id is None}
         for task in now.values():
-            # Of those it comes from, the first that was there before tells whose it is.
+            # Its nearest ancestor that was there before tells whose it is.
             ancestor: TaskInfo | None = task
             while ancestor is not None and id(ancestor.coro) not in before:
                 ancestor = now.get(ancestor.parent_id or -1)
@@ -173,7 +173,7 @@ def _is_open(stream: Any) -> bool:
 
 
 def _open_sockets() -> frozenset[tuple[int, int]]:
-    """The sockets of this process, where the system tells: numbers, which come again, and inodes."""
+    """The sockets of this process, if the system lists them: numbers (which recur) and inodes."""
     found = set()
     files = os.listdir(_OPEN_FILES) if os.path.isdir(_OPEN_FILES) else []
     for file in map(int, files):
@@ -209,7 +209,7 @@ def _origin() -> str:
 
 
 def _whereabouts(task: TaskInfo) -> str:
-    """Where a task waits: the innermost place that is not in a library of this kind."""
+    """Where a task waits: the innermost place that is in nobody else's code."""
     places: list[str] = []
     coro: Any = task.coro
     while (frame := getattr(coro, "cr_frame", None)) is not None:

@@ -41,7 +41,7 @@ async def run_lifespan(
     Raises:
         StartupFailed: if it says that it cannot start, and does not raise why.
         RuntimeError: if it says that it failed to shut down, and does not raise why.
-        TimeoutError: if it takes longer.
+        TimeoutError: if it takes longer than ``patience`` allows.
     """
     watched = _Watched(app, raises=raises)
     lifespan = Lifespan(watched)
@@ -68,7 +68,7 @@ async def _start(lifespan: Lifespan, watched: _Watched) -> None:
     try:
         await lifespan.start()
     except StartupFailed:
-        await watched.over.wait()  # frameworks raise what they have told of
+        await watched.over.wait()  # frameworks raise the error after they have reported it
         if watched.error is not None:
             raise watched.error from None
         raise
@@ -77,7 +77,7 @@ async def _start(lifespan: Lifespan, watched: _Watched) -> None:
 
 
 class _Watched:
-    """An application, of whose lifespan is kept what it raised."""
+    """An application, and what its lifespan has raised."""
 
     def __init__(self, app: ASGIApp, *, raises: bool) -> None:
         self.error: Exception | None = None

@@ -46,8 +46,8 @@ class Ending:
     """How a connection ended.
 
     Attributes:
-        code: of the close frame; None for one without a code, 1006 for none.
-        reason: of the close frame.
+        code: the code of the close frame; None if it had none, 1006 if there was no frame.
+        reason: the reason of the close frame.
         by: who ended it.
     """
 
@@ -61,7 +61,7 @@ class Link:
 
     Attributes:
         pace: how fast the peer reads.
-        answer: the application's answer, as far as it has come.
+        answer: the application's answer, as far as it was given.
         answered: set when the answer is whole, or never will be.
         ending: how it ended; None while it lasts.
         ended: set when it has.
@@ -105,14 +105,14 @@ class Link:
         self.end(ABNORMAL, "", "peer")  # a send that is shielded would wait for ever
 
     def open(self, answer: Answer) -> None:
-        """Give the answer, whole."""
+        """Give the whole answer."""
         self.answer = answer
         self.answered.set()
 
     def end(self, code: int | None, reason: str, by: Side) -> None:
-        """End it; the first one to come here is the end.
+        """End it; only the first call counts.
 
-        What was on its way to the other side still arrives; who waits to send is woken.
+        What was on its way to the other side still arrives; whoever waits to send is woken.
         """
         if self.ending is None:
             self.ending = Ending(code, reason, by)
@@ -125,7 +125,7 @@ class Link:
             self.ended.set()
 
     def abort(self) -> None:
-        """End it on the peer's behalf, who does not even take what was on its way."""
+        """End it for a peer that takes nothing more, not even what was on its way."""
         self.aborted = True
         self.end(ABNORMAL, "", "peer")
         self.outgoing.clear()
@@ -133,7 +133,7 @@ class Link:
     # -- The events behind the application's `receive` -------------------------------------
 
     async def receive(self) -> Message:
-        """Give the next message, or the disconnect, as an ASGI event."""
+        """Return the next message, or the disconnect, as an ASGI event."""
         try:
             data = await self.incoming.take()
         except anyio.EndOfStream:
@@ -165,7 +165,7 @@ class Link:
         self.open(Answer(101, headers, subprotocol))
 
     def refuse(self, status: int) -> None:
-        """Refuse the peer on the server's own account."""
+        """Refuse the peer on the server's behalf."""
         self.answer = Answer(status, [])
         self.end(ABNORMAL, "", "application")
 
@@ -175,7 +175,7 @@ class Link:
         self.answer = Answer(status, headers)
 
     async def send_body(self, data: bytes, *, more: bool) -> None:
-        """Go on to refuse it."""
+        """Continue to refuse the peer."""
         await self._checkpoint()
         assert self.answer is not None
         self.answer.body += data
@@ -211,7 +211,7 @@ class Link:
 
 
 class Queue:
-    """A bounded queue of messages, that whoever waits for it leaves at its end."""
+    """A bounded queue of messages, whose end wakes whoever waits for it."""
 
     __slots__ = ("_capacity", "_changed", "_closed", "_messages")
 
@@ -259,7 +259,7 @@ class Queue:
         return self._messages[0] if self._messages else None
 
     def clear(self) -> None:
-        """Throw away what waits."""
+        """Discard what waits."""
         self._messages.clear()
         self._change()
 

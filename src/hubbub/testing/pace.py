@@ -1,6 +1,6 @@
 """Pace: how fast somebody reads: at once, slowly, or not at all.
 
-The only thing here that lets time pass. Used by link, for messages, and by FaultyStream, for bytes.
+What is read is not known here. Used by link, for messages, and by FaultyStream, for bytes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Pace:
         self._change(0)
 
     def resume(self) -> None:
-        """Read all that comes, at once."""
+        """Read everything at once."""
         self._change(inf)
 
     def read_slowly(self, bytes_per_second: float) -> None:
         """Read that many bytes in a second.
 
         Raises:
-            ValueError: if it is not more than none.
+            ValueError: if that is not above 0.
         """
         if not bytes_per_second > 0:
             raise ValueError(f"Expected more than 0 bytes per second, got {bytes_per_second}")

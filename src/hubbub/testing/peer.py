@@ -1,7 +1,7 @@
 """Peer: the other side of an application's WebSocket, in the hands of a test.
 
 What a test says, hears and breaks. No ASGI lives here, and nothing that an application does.
-Made by TestClient, for each connection.
+Made by both clients, for each connection.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ T = TypeVar("T")
 class Peer:
     """One connection, as its peer has it: ``async with client.connect("/chat") as ws``.
 
-    Messages, iteration and the end are like ``hubbub.WebSocket``'s: after the end, what had
-    come before can still be received, then every receive and every send raises
-    ``WebSocketDisconnect``. Whatever takes longer than the client's ``timeout`` fails with a
+    Messages, iteration and the end are like ``hubbub.WebSocket``'s: after the end, messages that
+    were sent before can still be received, then every receive raises ``WebSocketDisconnect``, as
+    every send does at once. Whatever takes longer than the client's ``timeout`` fails with a
     ``TimeoutError``, which shows what both sides have said.
 
     Attributes:
@@ -62,7 +62,7 @@ class Peer:
         return _decode(self._link.answer.headers if self._link.answer is not None else ())
 
     async def wait_accepted(self) -> None:
-        """Wait for the application's answer; ``connect`` has done so.
+        """Wait for the application's answer; ``connect`` has done so already.
 
         Raises:
             Rejected: if it refuses.
@@ -156,7 +156,7 @@ class Peer:
         return _Messages(self.receive)
 
     def iter_json(self) -> AsyncIterator[Any]:
-        """Iterate over decoded JSON texts until the connection ends; others raise."""
+        """Iterate over text messages, decoded as JSON, until the connection ends; others raise."""
         return _Messages(self.receive_json)
 
     # -- The end -------------------------------------------------------------------------
@@ -226,11 +226,11 @@ class Peer:
         another process could make something come.
 
         Args:
-            seconds: how much time there is for that; by default none.
+            seconds: how long to wait for these, afterwards; by default not at all.
 
         Raises:
             AssertionError: if something comes.
-            TimeoutError: if the application goes on and on without a word.
+            TimeoutError: if the application is never blocked.
         """
         with self.patience("moment in which every task is blocked"):
             await anyio.wait_all_tasks_blocked()
@@ -245,7 +245,7 @@ class Peer:
     # -- Faults --------------------------------------------------------------------------
 
     def stall(self) -> None:
-        """Read nothing more, as if the window of TCP were full: the application's sends wait."""
+        """Read nothing more, as if the TCP window were full: the application's sends wait."""
         self.transcript.peer("stalls")
         self._link.pace.stall()
 
@@ -255,17 +255,21 @@ class Peer:
         self._link.pace.resume()
 
     def read_slowly(self, bytes_per_second: float) -> None:
-        """Read only so much in a second: the application's sends take as long."""
+        """Read only so many bytes in a second: the application's sends take as long.
+
+        Raises:
+            ValueError: if that is not above 0.
+        """
         self._link.pace.read_slowly(bytes_per_second)
         self.transcript.peer(f"reads {bytes_per_second} bytes per second")
 
     def abort(self) -> None:
-        """Vanish without a close frame; what has come and was not received is lost."""
+        """Vanish without a close frame; what was sent to it and not received yet is lost."""
         self.transcript.peer("vanishes")
         self._link.abort()
 
     def half_close(self) -> None:
-        """Send the end of the stream, without a close frame; what has come is still there."""
+        """End the stream without a close frame; what was sent to it can still be received."""
         self.transcript.peer("ends the stream")
         self._link.end(ABNORMAL, "", "peer")
 
@@ -287,7 +291,7 @@ class Peer:
 
 
 class _Messages(Generic[T]):
-    """Iterates over what a peer receives; no async generator, of which trio warns."""
+    """Iterates over what a peer receives; not an async generator, about which trio warns."""
 
     __slots__ = ("_receive",)
 

@@ -1,7 +1,7 @@
-"""Profiles: in what the ASGI servers are not as the specification has it, as a table of facts.
+"""Profiles: how the ASGI servers differ from the specification, as a table of facts.
 
 What an application and its peer can see of a server, and nothing of how it is run. TestClient
-behaves by it; the tests of the real servers hold every line of it to the server that it names.
+follows it; the tests of the real servers check every line of it against the server that it names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ("PROFILES", "Profile", "Send")
 
 Send: TypeAlias = Literal["waits", "shielded", "buffers"]
-"""What a send does whose peer does not read: it ``waits``, and can be cancelled; it waits
+"""What a send to a peer that does not read does: it ``waits``, and can be cancelled; it waits
 ``shielded`` from cancellation; it ``buffers`` without a bound, and never waits."""
 
 
@@ -34,7 +34,7 @@ class Profile:
     lifespan: bool = True
     """Lifespan events, and with them ``state``."""
     joins_headers: bool = False
-    """Headers that came twice are one, with a comma between the values."""
+    """Repeated headers are joined, with a comma between the values."""
     both_keys: bool = False
     """An event has both of ``text`` and ``bytes``, one of them None."""
 
@@ -43,18 +43,19 @@ class Profile:
     """The peer's close code; otherwise 1006 for all."""
     tells_reason: bool = True
     no_code: int | None = 1005
-    """What the code of a close frame without one is told as."""
+    """The code that stands for a close frame without one."""
     abort_code: int = 1006
-    """What a lost connection is told as."""
+    """The code that stands for a lost connection."""
     own_code: int | None = None
-    """What the application's own close is told as, without a reason; None: as what it was."""
+    """The code that stands for the application's own close, without a reason; None: that close's
+    own code and reason."""
     refusal_code: int = 1006
-    """What its refusal is told as."""
+    """The code that stands for the application's refusal."""
     second_receive: Literal["same", "no status", "blocks"] = "same"
-    """What a receive after the first disconnect gives: the ``same`` event, one with 1005,
-    or nothing, for ever."""
+    """What a receive after the first disconnect does: it returns the ``same`` event, or one with
+    1005 (``no status``), or it ``blocks`` for ever."""
     blocks_after_abort: bool = False
-    """It gives nothing, for ever, when the connection was lost."""
+    """It blocks for ever when the connection was lost."""
     tells_senders: bool = True
     """A send after the peer's end fails; otherwise only a receive tells."""
     second_close: bool = True
@@ -66,19 +67,19 @@ class Profile:
     # -- What the peer gets to see -------------------------------------------------------
     accept_headers: bool = True
     empty_messages: bool = True
-    """Empty messages of the application are sent."""
+    """The application's empty messages are sent."""
     sends_reason: bool = True
-    """The reason of the application's close."""
+    """The reason of the application's close is sent."""
     sends_1xxx: bool = True
-    """Close codes of 1001-2999; otherwise they fail."""
+    """Close codes of 1001-2999 are sent; otherwise they fail."""
     denial: bool = True
-    """An HTTP response of the application's; otherwise its events do nothing."""
+    """The application's HTTP response is sent; otherwise its events do nothing."""
     denial_in_parts: bool = True
     """Its body may come in more than one part; otherwise that fails, and is no answer."""
     returned_early: int | None = 500
     """The status when the application returned without an answer; None for no response."""
     failed_early: int = 500
-    """The status when it raised instead of an answer."""
+    """The status when it raised before it answered."""
     returned: int | None = 1000
     """The close code when it returned without closing; None: the connection stays open."""
     failed: int = 1011

@@ -1,4 +1,4 @@
-"""Server: what calls an application for one peer, with the manners of a profile.
+"""Server: calls an application for one peer, as the server of a profile does.
 
 It makes the scope, and the ``receive`` and ``send`` of hubbub's own server over a link; what
 another server does differently is done here and in link, and nowhere else. Used by client.
@@ -39,7 +39,7 @@ def build_scope(
     """Build the scope of a peer's request, as the server of a profile does.
 
     Raises:
-        ValueError: if the request is none that a server would pass on.
+        ValueError: if the request is not one that a server would pass on.
     """
     parsed = ServerHandshake().receive_data(request)
     if parsed is None or isinstance(parsed, Refusal):

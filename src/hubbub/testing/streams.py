@@ -1,4 +1,4 @@
-"""Byte streams for tests: a pair in memory, and one that puts faults upon another.
+"""Byte streams for tests: a pair in memory, and one that injects faults into another.
 
 No WebSocket lives here; whatever is made of bytes can be tested with these. Used by WireClient
 and by tests.
@@ -51,7 +51,7 @@ class MemoryStream(ByteStream):
         self._incoming = incoming
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive what has come, at most so many bytes."""
+        """Receive the next bytes, at most so many."""
         await self._checkpoint()
         return await self._incoming.take(max_bytes)
 
@@ -61,7 +61,7 @@ class MemoryStream(ByteStream):
         await self._outgoing.put(item)
 
     async def send_eof(self) -> None:
-        """Send nothing more."""
+        """Close the sending side."""
         await self._checkpoint()
         self._outgoing.end()
 
@@ -85,7 +85,7 @@ class MemoryStream(ByteStream):
 
 
 class _Pipe:
-    """One direction: bytes on their way, so many at most."""
+    """One direction: a bounded number of bytes on their way."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -152,16 +152,16 @@ class FaultyStream(ByteStream):
         delay: float = 0,
         cut_after: int | None = None,
     ) -> None:
-        """Put faults upon a stream.
+        """Inject faults into a stream.
 
         Args:
             stream: any byte stream.
-            split: how many bytes pass at once, in each direction; None for as many as come.
-            delay: seconds that pass before each such piece does.
+            split: how many bytes pass at once, in each direction; None for no limit.
+            delay: seconds before each such piece passes.
             cut_after: how many bytes are received before the connection breaks; None for all.
 
         Raises:
-            ValueError: if it is none that a stream could have.
+            ValueError: if ``split`` is below 1, or one of the others below 0.
         """
         if (split is not None and split < 1) or delay < 0 or (cut_after or 0) < 0:
             raise ValueError("Expected to split at 1 byte or more, and no negative numbers")
@@ -200,7 +200,7 @@ class FaultyStream(ByteStream):
             await self._stream.send(item[start : start + size])
 
     async def send_eof(self) -> None:
-        """Send nothing more, and go on to receive."""
+        """Close the sending side, and go on receiving."""
         await self._pass()
         await self._stream.send_eof()
 
@@ -218,10 +218,10 @@ class FaultyStream(ByteStream):
         self.pace.resume()
 
     def read_slowly(self, bytes_per_second: float) -> None:
-        """Receive so much in a second.
+        """Receive so many bytes in a second.
 
         Raises:
-            ValueError: if it is not more than none.
+            ValueError: if that is not above 0.
         """
         self.pace.read_slowly(bytes_per_second)
 
@@ -237,7 +237,7 @@ class FaultyStream(ByteStream):
         return self._stream.extra_attributes
 
     async def _pass(self) -> None:
-        """Let the time pass that a piece takes."""
+        """Wait for the delay of a piece."""
         self._require_whole()
         if self._delay:
             await anyio.sleep(self._delay)

@@ -1,6 +1,6 @@
 """Transcript: what a peer and an application have said to each other, for whoever reads a failure.
 
-No connection lives here. Written by link and peer; read by people.
+No connection lives here. Written by peer and watching; read by people.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Transcript:
         self._note("app ", did)
 
     def is_in(self, text: str) -> bool:
-        """Tell whether a text shows it, as it is or as it was."""
+        """Tell whether a text shows it, as it is now or as it was before."""
         return self._head in text
 
     def _note(self, who: str, did: str) -> None:

@@ -1,4 +1,4 @@
-"""Watched: an application of which is noted what it does, and kept what it raises.
+"""Watched: an application, with a note of what it does, and what it raises.
 
 It changes nothing for the application, nor for the server that calls it. Used by both clients.
 """
@@ -27,7 +27,7 @@ class Watched:
     """An application, for one connection.
 
     Attributes:
-        error: what it raised; None as well, when that says that its peer has gone.
+        error: what it raised, unless that only says that its peer has gone.
         over: set when it has returned or raised.
     """
 
@@ -91,9 +91,9 @@ class Watched:
 
 
 def _is_disconnect(error: BaseException) -> bool:
-    """Tell whether this is the peer's leaving, which an application may let pass.
+    """Tell whether an error only says that the peer has left, which may propagate.
 
-    That of Starlette and Litestar is known by its name: neither need be here.
+    Starlette's and Litestar's are known by name: neither may be installed.
     """
     if isinstance(error, BaseExceptionGroup):
         return all(map(_is_disconnect, error.exceptions))

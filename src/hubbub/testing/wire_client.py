@@ -1,4 +1,4 @@
-"""WireClient: an ASGI application behind hubbub's own server, met by its bytes.
+"""WireClient: an ASGI application behind hubbub's own server, reached by bytes.
 
 Between the peer and the application are the real client and the real server, frames and all,
 over a stream in memory that may have faults. Called by tests.
@@ -61,9 +61,9 @@ class WireClient(Client):
         """Make a client of an application.
 
         Args:
-            app: the ASGI application, whatever it calls the types of its arguments.
+            app: the ASGI application, made with any framework.
             config: limits and choices of the server.
-            timeout: seconds that whatever is waited for may take; None for no limit.
+            timeout: seconds that anything waited for may take; None for no limit.
             raise_app_exceptions: whether what the application raises comes out in the test;
                 otherwise its peer sees what the server makes of it.
         """
@@ -89,14 +89,14 @@ class WireClient(Client):
             subprotocols: what the peer offers, in its order of preference.
             capacity: how many bytes may be on their way, in each direction, before whoever
                 sends has to wait.
-            split: how many bytes pass at once; as do the next two, see ``FaultyStream``.
-            delay: seconds that pass before each such piece does.
+            split: how many bytes pass at once; for this and the next two see ``FaultyStream``.
+            delay: seconds before each such piece passes.
             cut_after: how many bytes the peer receives before the connection breaks.
 
         Raises:
             Rejected: if the application, or the server, refuses.
             TimeoutError: if there is no answer in time, or no return at the end.
-            ValueError: if the URL, a header or a fault is none.
+            ValueError: if the URL, a header or a fault is not valid.
             WebSocketDisconnect: if it ends without an answer.
         """
         whole_url = _BASE.join(URL(url))
