@@ -1,7 +1,7 @@
 """For how long a broadcast to 5,000 members holds the loop: ``python benchmarks/fairness.py``.
 
 The members' connections are in memory, and of two kinds: with an outlet, as on hubbub's own
-server, and with a ``send`` that costs ten microseconds and never yields, as on many another.
+server, and with a ``send`` that costs ten microseconds and never yields, as on many others.
 Some read, some do not. A task that does nothing but give way measures between two of its turns
 how much time the others took: in CPU time, so that other processes do not count.
 """

@@ -2,7 +2,7 @@
 
 Five fields are read, decoded, validated, brought to their handler and answered, in memory: the
 server is a list of messages, so that nothing is measured but the toolkit. The first row of a loop
-is the reading alone; in the second the handler has nothing to say. The router is measured on
+is reading alone; in the second the handler sends no reply. The router is measured on
 every loop; beside it, where they are installed, Litestar's listener and python-socketio, both on
 asyncio.
 

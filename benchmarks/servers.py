@@ -1,14 +1,14 @@
 """What a message costs a server, ours and others': ``python benchmarks/servers.py``, on Linux.
 
-Each server is a process, on a core of its own where there are two. Counted is its CPU time, user
-and system, for each message that has come back, or has come to a member of a room:
+Each server is a process, on a core of its own where there are two. Measured is its CPU time, user
+and system, for each message that has come back, or has reached a member of a room:
 
-* ``echo``: 64 clients, each with so many messages of 32 bytes on their way at once;
-* ``room``: a message of 128 bytes to 1,000 clients, so many on their way at once; ours by
+* ``echo``: 64 clients, each with 1 or 16 messages of 32 bytes on their way at once;
+* ``room``: messages of 128 bytes to 1,000 clients, 1 or 8 on their way at once; ours by
   ``hub.broadcast_nowait``, Starlette's by the loop over all clients that everybody writes first,
   that of websockets by its ``broadcast``.
 
-The servers take turns, and printed is the least of all rounds: what else a machine does can only
+The servers take turns, and the least of all rounds is printed: what else a machine does can only
 add to it. Compare within a column of one run.
 """
 
@@ -148,7 +148,7 @@ def running(kind: str, *options: str) -> Iterator[tuple[int, int]]:
         command(kind, *options, port=port),
         cwd=Path(__file__).parent,
         start_new_session=True,
-        stderr=subprocess.DEVNULL,  # some have much to say of clients that vanish
+        stderr=subprocess.DEVNULL,  # some log much about clients that vanish
     ) as server:
         try:
             os.sched_setaffinity(server.pid, CORES[:1])
@@ -254,7 +254,7 @@ async def measure_room(pid: int, port: int, window: int) -> float:
         nonlocal messages
         before, messages = messages, messages + number
         publisher.transport.write(
-            publisher.frame * (messages // MEMBERS - before // MEMBERS)  # as many are with all
+            publisher.frame * (messages // MEMBERS - before // MEMBERS)  # for each that all have
         )
 
     async with (

@@ -4,7 +4,7 @@
 the same server of hubbub's in it: one broadcasts by ``hub.broadcast``, the other by the loop
 that everybody writes first, ``for ws in clients: await ws.send_text(text)``. A hundred clients
 listen to 25 messages of 32 KiB a second; after five seconds one of them stops reading, and
-after twenty it reads on. Drawn is the 99th percentile, over all others and half a second's
+after twenty it reads on. The graph shows the 99th percentile, over all others and half a second's
 messages, of the time from when a message was due to be published to its arrival. The loop
 stands still as soon as the buffers between it and that one client are full.
 """

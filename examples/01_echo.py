@@ -1,4 +1,4 @@
-"""Echo: what comes is sent back, to each peer alone.
+"""Echo: each message is sent back to the peer that sent it.
 
 Run it here with ``hypercorn -k trio 01_echo:app``, or ``-k asyncio``, or another ASGI
 server; then ``websockets ws://127.0.0.1:8000/echo``.

@@ -1,4 +1,4 @@
-"""A market feed: who is slow misses prices, but never the last one of a symbol.
+"""A market feed: a slow peer misses prices, but never the last one of a symbol.
 
 ``hubbub serve 04_market_feed:app``; connect to ``/feed``. A snapshot comes first, then every
 change, as fast as the peer reads; from then on ``Coalesce`` keeps the newest of each symbol.
@@ -17,14 +17,14 @@ hub = Hub()
 prices = {"ACME": 100.0, "INIT": 20.0, "OCP": 250.0, "HOOLI": 75.0}
 
 
-def symbol(message: str | bytes) -> object:  # asked only while somebody is slow
+def symbol(message: str | bytes) -> object:  # called only while somebody is slow
     return json.loads(message).get("symbol")
 
 
 async def feed(ws: WebSocket) -> None:
     async with ws, hub.join("market", ws, policy=Coalesce(symbol), capacity=16) as me:
-        me.send_nowait(json.dumps({"prices": prices}))  # in its very place among the changes
-        async for _ in ws:  # until the peer leaves; what it says is not listened to
+        me.send_nowait(json.dumps({"prices": prices}))  # at exactly this point among the changes
+        async for _ in ws:  # until the peer leaves; what it says is ignored
             pass
 
 

@@ -27,7 +27,7 @@ app = FastAPI(lifespan=lifespan)
 async def room(ws: WebSocket, name: str) -> None:
     await ws.accept()
     async with hub.join(name, ws) as me:
-        await me.send(f"welcome to {name}")  # by way of the member: in order with broadcasts
+        await me.send(f"welcome to {name}")  # through the member: in order with broadcasts
         async for text in ws.iter_text():  # until the peer leaves, or could not keep up
             await hub.broadcast(name, text, exclude=me)
 

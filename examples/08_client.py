@@ -1,6 +1,6 @@
 """Two clients: ``python 08_client.py ws://127.0.0.1:8000/chat``, while ``02_chat.py`` is served.
 
-One asks once; the other one follows the room for as long as the server can be reached at all.
+One asks once; the other follows the room, and comes back whenever the connection is lost.
 """
 
 import sys
