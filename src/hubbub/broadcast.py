@@ -59,7 +59,7 @@ class Tally:
 
 
 class _Held:
-    """A member that has no room for a broadcast, while the publisher waits for that."""
+    """A member that has no room for a broadcast whose publisher waits for room."""
 
     __slots__ = ("_deadline", "_disconnect", "_expelled", "_member", "_ticket")
 

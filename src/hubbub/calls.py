@@ -71,8 +71,8 @@ class Calls:
     """The requests on one connection that wait for their answers.
 
     Attributes:
-        needy: those for whose answer somebody waits, and that have none: while there are any,
-            the peer has to be read.
+        needy: those that somebody waits for, and that have no answer: while there are any, the
+            peer has to be read.
         full: those with as many untaken replies as there may be.
     """
 
@@ -170,7 +170,7 @@ class Calls:
             self._waiting.pop(id, None)
 
     async def _wait(self, call: _Call, timeout: float | None, step: Awaitable[T]) -> T:
-        """Wait for a step that needs the peer, which has to be read meanwhile; so long at most."""
+        """Await a step that needs the peer, which is read meanwhile; ``timeout`` s at most."""
         self._need(call)
         try:
             with anyio.move_on_after(timeout):

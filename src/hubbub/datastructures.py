@@ -160,7 +160,7 @@ def url_from_scope(scope: Scope) -> URL:
     """Build the URL that the peer asked for.
 
     The host is the server's address, else the ``Host`` header, else ``localhost``; a
-    default port is left out; the path has ``root_path`` in front; the query is as it came.
+    default port is left out; the path has ``root_path`` in front; the query is as received.
     """
     root: str = (scope.get("root_path") or "").rstrip("/")
     path = quote(root + route_path_from_scope(scope), safe=_PATH_SAFE)

@@ -124,7 +124,7 @@ class RouterError(HubbubError):
 
 
 class DecodeError(HubbubError, ValueError):
-    """A message cannot be decoded: it is not what its marker or its sender says."""
+    """A message cannot be decoded: it is not what its marker or its sender says it is."""
 
 
 def is_disconnect(error: BaseException) -> bool:

@@ -131,7 +131,7 @@ class Hub(AsyncContextManagerMixin):
         """Send a message to the members of a room, without waiting for anything.
 
         It reaches their outboxes in the next turn of the loop. Several messages published in one
-        turn do so a turn later, with those that this turn adds. An empty room is not an error.
+        turn wait for one more turn, and for what that brings. An empty room is not an error.
 
         Args:
             room: the name of the room.

@@ -1,7 +1,7 @@
 """Member: a connection in the rooms of a hub, and the way from its outbox to its socket.
 
-What a member asks of its hub is a protocol here, Keeper; which library its connection comes from
-is hidden behind Socket. No room and no task lives here. Made by the hub.
+Keeper is what a member asks of its hub; which library its connection comes from is hidden behind
+Socket. No room and no task lives here. Made by the hub.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Member:
         self._keeper = keeper
         self.socket = socket
         self._outbox = outbox
-        # Copies: a delivery that bypasses the outbox shall not have to look into it.
+        # Copies, so that a delivery that bypasses the outbox need not look into it.
         self._capacity, self._max_bytes = outbox.capacity, outbox.max_bytes
         self._outlet = socket.outlet
         self._rooms: set[str] = set()

@@ -1,6 +1,6 @@
 """Outbox: one member's bounded send channel.
 
-Messages to a member wait here until they are handed to its socket. It is bounded in messages and
+Messages to a member wait here until they are handed to its socket. The bound is in messages and
 in bytes; a policy decides about a message that does not fit and whose sender does not wait. No
 task, no socket and no room lives here. Used by Member.
 """
@@ -36,7 +36,7 @@ class Verdict(NamedTuple):
     disconnect: tuple[int, str] | None = None
     """Code and reason to disconnect the member with instead."""
     patience: float | None = 0
-    """Seconds that a publisher may wait for room before it disconnects; None for no limit."""
+    """Seconds that a publisher may wait for room before that; None for no limit."""
 
 
 QUEUED = Verdict(queued=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ("Room", "RoomStatistics")
 
 _MESSAGES_PER_CHECKPOINT = 512  # to all members together
-_MESSAGES_PER_MEMBER = 8  # at least, as they are counted: its system call costs as much
+_MESSAGES_PER_MEMBER = 8  # a member counts as so many at least: its system call costs as much
 _OVERFLOWS_PER_CHECKPOINT = 16  # each runs a policy, and may disconnect a member
 _GONE: Final = sys.maxsize  # in place of a broadcast's number: no later one is lacking
 
@@ -73,7 +73,7 @@ class _Stretch:
             self.excluded = self.excluded.union(*[each.exclude for each in broadcasts])
         self.since = since
         self.last = since + len(broadcasts)
-        self.reached = 0  # how many members have all of it in their outbox, or past it
+        self.reached = 0  # how many members have all of it in their outbox, or sent past it
 
     def settle(self) -> None:
         """Count, for each broadcast, the members that it has reached."""
@@ -183,7 +183,7 @@ class Room:
             schedule: called with each member that has something to send now.
 
         Returns:
-            What the last member visited was given, now.
+            What the member visited last by now was given.
         """
         cost = max(len(self._unfinished), _MESSAGES_PER_MEMBER)
         batch, excluded = stretch.batch, stretch.excluded

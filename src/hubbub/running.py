@@ -287,7 +287,7 @@ async def run_hub(on_drop: Callable[[Member, int], None] | None) -> AsyncGenerat
     async with create_task_group() as workers:
         run = RunningHub(workers, on_drop)
         try:
-            # The farewells end first: to a last message they still need the senders.
+            # The farewells end first: a last message still needs its sender.
             async with create_task_group() as run.farewells:
                 try:
                     yield run

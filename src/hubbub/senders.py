@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ("Drainable", "Senders")
 
 _KEPT = 4  # senders that stay when there is nothing to do
-# Seconds that the line may stand still. Not a fraction of the 0.1 s at which anyio's
+# Seconds that the line may stand still. Not a divisor of the 0.1 s at which anyio's
 # wait_all_tasks_blocked polls on asyncio, or it would find the warden awake every time.
 _PATIENCE = 0.023
 _MESSAGES_PER_CHECKPOINT = 32  # of each sender: many servers' send never yields
@@ -42,7 +42,7 @@ class Drainable(Protocol):
     """Seconds without progress, while being drained, after which it is stalled."""
 
     async def drain(self) -> bool:
-        """Send some of what waits; True when there is more. Must not raise the peer's errors."""
+        """Send some of what waits; True when there is more. Never raises because of the peer."""
         ...
 
     def stalled(self) -> None:

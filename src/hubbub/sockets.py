@@ -212,7 +212,7 @@ class _WebsocketsOnTrio(_Websockets):
     async def disconnect(self, code: int, reason: str = "") -> None:
         try:
             async with self.connection.send_lock:
-                pass  # behind a stuck send, a close frame given up would be logged as an error
+                pass  # a close frame that is given up behind a stuck send is logged as an error
             await self.connection.aclose(code, reason)
         finally:
             await self.connection.stream.aclose()  # at once, when cancelled

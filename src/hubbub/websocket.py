@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 5.0  # seconds for a close frame to be sent, before we give up on it
 _SENDS_PER_CHECKPOINT = 64
-_GONE = (  # how the errors begin that servers' send raises when the peer has gone
+_GONE = (  # how errors begin by which a server's send says that the peer has gone
     "Unexpected ASGI message",  # uvicorn's older engine, once it has seen a close frame
     "Attempt to send on a closed protocol",  # Daphne, between close frame and end of TCP
     "ASGI flow error",  # Granian, when the peer left during the handshake
@@ -91,7 +91,7 @@ class WebSocket:
     every receive, after the messages that were read ahead.
 
     Attributes:
-        calls: the requests that wait for the peer's answers; None unless a router serves it.
+        calls: the requests that wait for the peer's answers; None unless there is a router.
     """
 
     __slots__ = (
@@ -436,7 +436,7 @@ class WebSocket:
 
         Raises:
             RuntimeError: if the connection is not CONNECTED.
-            TypeError: if a binary message came. It is consumed, the connection goes on.
+            TypeError: if a binary message came. It is consumed; the connection goes on.
             WebSocketDisconnect: if the peer left.
         """
         message = await self._receive_message()
@@ -449,7 +449,7 @@ class WebSocket:
 
         Raises:
             RuntimeError: if the connection is not CONNECTED.
-            TypeError: if a text message came. It is consumed, the connection goes on.
+            TypeError: if a text message came. It is consumed; the connection goes on.
             WebSocketDisconnect: if the peer left.
         """
         message = await self._receive_message()
@@ -463,7 +463,7 @@ class WebSocket:
         Raises:
             RuntimeError: if the connection is not CONNECTED.
             TypeError: if a binary message came.
-            json.JSONDecodeError: if the text is not JSON. It is consumed, the connection
+            json.JSONDecodeError: if the text is not JSON. It is consumed; the connection
                 goes on.
             WebSocketDisconnect: if the peer left.
         """
@@ -529,7 +529,8 @@ class WebSocket:
 
         A send that is cancelled before it began leaves no trace. One that is cancelled while
         the server is sending (the peer does not read) ends the connection: half of the message
-        may be out, and nothing can follow that. On hubbub's own server it sends nothing.
+        may be out, and nothing can follow that. On hubbub's own server, it sends all of the
+        message or nothing, and the connection goes on.
 
         Raises:
             RuntimeError: if the connection is not CONNECTED.
@@ -641,7 +642,7 @@ class WebSocket:
     def deliver(self, data: Data) -> Awaitable[None]:
         """Send a message as ``send`` does, but without a checkpoint of its own.
 
-        For a hub's senders, which have one checkpoint for many connections, and await it at once.
+        For a hub's senders, which have one checkpoint for many sends, and await this at once.
         """
         kind = "text" if isinstance(data, str) else "bytes"
         message: Message = {"type": "websocket.send", kind: data}

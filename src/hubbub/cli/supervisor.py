@@ -77,7 +77,7 @@ class Supervisor:
             announce: called when all workers serve; again when they were replaced.
 
         Raises:
-            WorkerFailed: if one says that it cannot start in the first place.
+            WorkerFailed: if one that has never served says that it cannot start.
         """
         wanted = _STOP if self._watched else (*_STOP, signal.SIGHUP)
         async with create_task_group() as tasks:

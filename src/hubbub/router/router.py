@@ -63,8 +63,8 @@ class Router:
     annotations ask for: the ``WebSocket``, the ``Member`` (or ``Member | None``), the
     ``Envelope``; a parameter with any other annotation, or none, is the payload, which has to
     be of that type. What it returns is the reply; None is sent only to a message that has an
-    ``id``. A generator replies as often as it yields. A ``RouterError`` is sent as the error
-    that it is; any other exception is logged, and the peer is told no more than ``internal``.
+    ``id``. A generator replies as often as it yields. A ``RouterError`` is sent as an error
+    envelope; any other exception is logged, and the peer is told no more than ``internal``.
 
     The wire contract is in docs/contract.md.
     """
@@ -144,8 +144,8 @@ class Router:
 
         Raises:
             TypeError: if the handler is no async function, or asks for what cannot be given.
-            ValueError: if the type has a handler already, or is reserved, the timeout is not
-                above 0, or the key does not fit the mode.
+            ValueError: if the type has a handler already, or is not allowed, the timeout is
+                not above 0, or the key does not fit the mode.
         """
         if mode is None and key is None:
             lane, lane_key = self._mode, self._key
@@ -169,7 +169,7 @@ class Router:
             prefix: what their types begin with from now on: ``game.``.
 
         Raises:
-            ValueError: if a type has a handler already, or is reserved.
+            ValueError: if a type has a handler already, or is not allowed.
         """
         for route in router.routes.values():
             self._add(replace(route, type=prefix + route.type))
@@ -240,7 +240,7 @@ class Router:
             reply: the same for the peer's reply, when it is asked with ``ws.request``.
 
         Raises:
-            ValueError: if the type is reserved.
+            ValueError: if the type is not allowed.
         """
         check_type(type)
         self._sent[type] = Sent(type, payload, reply)

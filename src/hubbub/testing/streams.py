@@ -138,7 +138,7 @@ class FaultyStream(ByteStream):
         client, server = memory_streams()
         client = FaultyStream(client, split=1)  # every byte comes alone, and goes alone
 
-    It breaks with ``anyio.BrokenResourceError``, as streams do whose peer has vanished.
+    It breaks with ``anyio.BrokenResourceError``, as streams whose peer has vanished do.
 
     Attributes:
         pace: how fast it receives.

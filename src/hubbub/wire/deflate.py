@@ -111,7 +111,7 @@ def check_answer(answer: Iterable[Extension]) -> PerMessageDeflate | None:
         What was agreed on; None when the server goes without compression.
 
     Raises:
-        ValueError: if the answer is none that the offer allows (RFC 7692 §7.1, RFC 6455 §9.1).
+        ValueError: if the offer does not allow the answer (RFC 7692 §7.1, RFC 6455 §9.1).
     """
     agreed: PerMessageDeflate | None = None
     for extension in answer:

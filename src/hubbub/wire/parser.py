@@ -295,7 +295,7 @@ class Parser:
         return _decode(data) if first & TEXT else data
 
     def _write_text(self, text: io.StringIO, chunk: bytes | memoryview, *, final: bool) -> None:
-        """Decode text as it comes: it is refused at its first wrong byte (§8.1)."""
+        """Decode text as it is received: it is refused at its first wrong byte (§8.1)."""
         data = self._split + chunk if self._split else chunk
         try:
             decoded, used = utf_8_decode(data, "strict", final)

@@ -112,7 +112,7 @@ async def serve(
                         accepting.start_soon(accept, listener, server.take)
                     task_status.started([listener.getsockname() for listener in listeners])
             finally:
-                close_all(listeners)  # before the connections end: nobody shall come back yet
+                close_all(listeners)  # before the connections end, so that nobody is back yet
                 server.stop()
     finally:
         close_all(listeners, uds)
