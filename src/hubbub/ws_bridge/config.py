@@ -46,7 +46,7 @@ class Config:
         ssl: for TLS: an ``ssl.SSLContext`` with a certificate.
         shutdown_timeout: the time that connections have to end when the server shuts down, and
             after them the application's lifespan.
-        server_header: the ``Server`` field of responses; None for none.
+        server_header: the ``Server`` field of responses; None leaves it out.
         root_path: the prefix that the application is mounted at, for its scopes.
     """
 
