@@ -161,6 +161,24 @@ class TestBroadcast:
             await idle()
             assert [peer.heard for peer in peers] == [["b"], ["a"], ["a"], ["a", "b"]]
 
+    async def test_who_is_excluded_from_one_of_several_hears_the_others(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        async with hub, joined(hub, *peers) as members:
+            hub.broadcast_nowait("r", "a")
+            hub.broadcast_nowait("r", "b", exclude=members[0])
+            await idle()
+            assert [peer.heard for peer in peers] == [["a"]] + [["a", "b"]] * 3
+
+    async def test_all_are_counted_also_when_one_has_had_a_part_of_it_before(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        async with hub, joined(hub, *peers) as members:
+            hub.broadcast_nowait("r", "a")
+            members[1].send_nowait("behind a")
+            assert await hub.broadcast("r", "b") == Delivery(members=4, sent=4)
+            assert hub.rooms["r"].statistics().sent == 8
+
     async def test_a_room_without_members(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer):
             assert await hub.broadcast("nobody", "x") == Delivery()
@@ -210,6 +228,24 @@ class TestBroadcast:
             for _ in range(2):  # trio shuffles the tasks of a turn
                 await anyio.lowlevel.checkpoint()
             assert [each.statistics().waiting for each in members] == [1] * 4
+
+    async def test_one_alone_waits_for_no_other(
+        self, hub: Hub, peer: Peer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        turns = 0
+
+        async def wait() -> None:
+            nonlocal turns
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+        monkeypatch.setattr("hubbub.room.checkpoint", wait)
+        async with hub, joined(hub, peer):
+            await hub.broadcast("r", "alone")
+            assert turns == 0
+            hub.broadcast_nowait("r", "one")
+            await hub.broadcast("r", "of two")
+            assert turns == 1
 
     async def test_one_message_exists_however_many_it_waits_for(self, hub: Hub) -> None:
         peers = [Peer() for _ in range(50)]
@@ -481,6 +517,18 @@ class TestPeersThatGo:
                 hub.broadcast_nowait("r", "x")
             assert await hub.broadcast("r", "x") == Delivery()
             assert hub.statistics().disconnected == 1
+
+    async def test_one_that_cannot_keep_up_has_to_go_although_the_publisher_was_cancelled(
+        self, hub: Hub, peer: Peer
+    ) -> None:
+        async with hub, joined(hub, peer, max_bytes=1):
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await hub.broadcast("r", "too big")
+            await idle()
+            assert not hub.connections
+            assert hub.statistics().disconnected == 1
+            assert hub.statistics().dropped == 0
 
     async def test_its_member_knows(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer) as [member]:
@@ -782,6 +830,15 @@ class TestBlock:
             assert deliveries == [Delivery(members=2, sent=2)] * 40
             assert hub.rooms["r"].statistics().sent == 80
 
+    async def test_what_fits_of_several_goes_out_so_that_there_is_room_for_the_rest(
+        self, hub: Hub, peer: Peer
+    ) -> None:
+        async with hub, joined(hub, peer, capacity=1, policy=Block(None)):
+            hub.broadcast_nowait("r", "a")
+            with anyio.fail_after(5):
+                assert await hub.broadcast("r", "b") == Delivery(members=1, sent=1)
+            await eventually(lambda: peer.heard == ["a", "b"])
+
     @pytest.mark.usefixtures("virtual_clock")
     async def test_its_patience_ends(self, hub: Hub, peers: list[Peer]) -> None:
         slow, fast = peers[:2]
@@ -966,6 +1023,15 @@ class TestMember:
             assert hub.rooms["r"].statistics().sent == 1  # the flush is not over
             await eventually(lambda: len(peers[-1].heard) == 2)
             assert peers[-1].heard == ["to all", "to one"]
+
+    async def test_send_brings_nothing_of_rooms_that_it_is_not_in(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        async with hub, joined(hub, peers[0]) as [member], joined(hub, peers[1], room="s"):
+            hub.broadcast_nowait("s", "to another")
+            member.send_nowait("to one")
+            await eventually(lambda: peers[0].heard and peers[1].heard)
+            assert (peers[0].heard, peers[1].heard) == (["to one"], ["to another"])
 
     async def test_send_waits_for_room_whatever_the_policy(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer, capacity=2) as [member]:
