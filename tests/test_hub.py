@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 import weakref
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import astuple
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -1302,7 +1303,7 @@ class TestJoin:
             hub.broadcast_nowait("r", "x")
         assert hub.rooms == {}
         assert hub.connections == ()
-        assert hub.statistics().connections == 0
+        assert not any(astuple(hub.statistics()))
         await hub.aclose()
 
 
@@ -1364,6 +1365,17 @@ class TestClosing:
             assert anyio.current_time() - began == pytest.approx(15)
             assert peer.heard == ["a", "b"]
             assert hub.statistics().abandoned == 0
+
+    @pytest.mark.usefixtures("virtual_clock")
+    async def test_what_was_broadcast_before_is_waited_for_and_nothing_else(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        async with hub, joined(hub, *peers):
+            hub.broadcast_nowait("r", "the last")
+            began = anyio.current_time()
+            await hub.aclose(drain=10)
+            assert anyio.current_time() - began < 1
+            assert [peer.heard for peer in peers] == [["the last"]] * 4
 
     async def test_the_block_closes_it(self, hub: Hub, peer: Peer) -> None:
         async with anyio.create_task_group() as tasks:
@@ -1516,6 +1528,20 @@ class TestClosing:
                     await eventually(lambda: not hub.connections)
                     assert not any(member.rooms for member in members)
         assert len(deliveries) == 2
+
+    async def test_nobody_is_left_a_member_by_a_hub_that_has_no_time_to_close(
+        self, hub: Hub, peer: Peer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "DRAIN", 0)
+        monkeypatch.setattr(module, "_CLOSE_TIMEOUT", 0)
+        async with peer.websocket() as ws, AsyncExitStack() as stack:
+            async with hub:
+                member = await stack.enter_async_context(hub.join("r", ws))
+                hub.broadcast_nowait("r", "for which there is no time")
+            assert not member.rooms
+            with pytest.raises(WebSocketDisconnect) as caught:
+                await member.send("x")
+            assert caught.value.code == 1001
 
 
 @asynccontextmanager
