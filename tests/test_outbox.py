@@ -3,9 +3,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from hubbub import Disconnect, DropNewest, DropOldest, MessageTooBig
+from hubbub import Coalesce, Disconnect, DropNewest, DropOldest, MessageTooBig
 from hubbub.outbox import QUEUED, Outbox, Policy
-from hubbub.prepared import Prepared
+from hubbub.prepared import Burst, Prepared
 
 
 def make(policy: Policy | None = None, *, capacity: int = 3, max_bytes: int = 10) -> Outbox:
@@ -35,6 +35,13 @@ class TestBounds:
         assert not outbox.fits(Prepared("é"))
         outbox.take()
         assert outbox.fits(Prepared("1234"))
+
+    def test_several_fit_together_or_not_at_all(self) -> None:
+        outbox = make(capacity=3, max_bytes=4)
+        assert not outbox.try_queue(Burst([Prepared(text) for text in ("", "", "", "")]))
+        assert not outbox.try_queue(Burst([Prepared("aaa"), Prepared("bb")]))
+        assert outbox.try_queue(Burst([Prepared("aa"), Prepared("bb"), Prepared("")]))
+        assert take_all(outbox) == ["aa", "bb", ""]
 
     def test_statistics(self) -> None:
         outbox = make(DropOldest())
@@ -70,7 +77,12 @@ class TestLine:
         outbox = make(max_bytes=4)
         outbox.send_nowait(Prepared("aaa"))
         outbox.stand_in_line(Prepared("bb"))
+        assert not outbox.fits(Prepared("c"))
+        assert not outbox.try_queue(Prepared("c"))
         assert outbox.offer(Prepared("c")).disconnect is not None
+        with pytest.raises(anyio.WouldBlock):
+            outbox.send_nowait(Prepared("c"))
+        assert take_all(outbox) == ["aaa", "bb"]
 
     def test_a_ticket_may_be_given_back(self) -> None:
         outbox = make(max_bytes=4)
@@ -99,6 +111,12 @@ class TestMissed:
             outbox.offer(Prepared(text))
         assert outbox.take_missed() == 2
         assert outbox.take_missed() == 0
+
+    def test_those_that_another_took_the_place_of_are_missed_at_once(self) -> None:
+        outbox = make(Coalesce(lambda data: data), capacity=2)
+        for text in "aba":
+            outbox.offer(Prepared(text))
+        assert outbox.take_missed() == 1
 
     def test_the_newest_are_missed_behind_what_waits(self) -> None:
         outbox = make(DropNewest(), capacity=2)
@@ -155,6 +173,10 @@ class TestSending:
             scope.cancel()
             await outbox.send(Prepared("c"))
         assert take_all(outbox) == ["a"]
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await outbox.send(Prepared("has room"))
+        assert take_all(outbox) == []
 
     async def test_one_that_can_never_fit_does_not_wait(self) -> None:
         with pytest.raises(MessageTooBig, match="at most 10 bytes, got 11"):

@@ -218,12 +218,26 @@ async def test_a_message_is_framed_once_also_for_those_who_are_slow(
         assert framed == dict.fromkeys(expected, 1)
 
 
-async def test_a_burst_is_bounded_as_the_outbox_is() -> None:
-    house = House(capacity=4)
-    async with house.open(1):
+@pytest.mark.parametrize("bound", ["capacity", "max_bytes"])
+async def test_a_burst_is_bounded_as_the_outbox_is(bound: str) -> None:
+    house = House(**{bound: 4})
+    async with house.open(1) as [client]:
+        for _ in range(4):
+            house.hub.broadcast_nowait("r", "x")
+        assert await hear(client, 4) == ["x"] * 4
         for _ in range(5):
             house.hub.broadcast_nowait("r", "x")
         await eventually(lambda: not house.hub.connections)
+
+
+async def test_nothing_overtakes_what_waits_in_the_outbox() -> None:
+    house = House()
+    async with house.open(1) as [client]:
+        [member] = house.members
+        member.send_nowait("first")
+        assert not member.try_send(Prepared("second"))
+        await house.hub.broadcast("r", "second")
+        assert await hear(client, 2) == ["first", "second"]
 
 
 async def test_each_hears_what_it_is_not_excluded_from() -> None:

@@ -234,7 +234,7 @@ class Outbox(ObjectSendStream[Prepared]):
 
     def take_missed(self) -> int:
         """Tell, once, how many messages are missing before the next one to be taken."""
-        if not self._missed or self.taken < self._gap_at:
+        if self.taken < self._gap_at:
             return 0
         missed, self._missed = self._missed, 0
         return missed
