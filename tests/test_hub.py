@@ -468,15 +468,30 @@ class TestPeersThatGo:
             await eventually(lambda: len(hub.connections) == 2)
             assert hub.statistics().sent == 6  # its two are not forgotten
 
+    async def test_one_whose_handler_does_not_look_is_forgotten_too(
+        self, hub: Hub, peer: Peer
+    ) -> None:
+        async with hub, peer.websocket() as ws, hub.join("r", ws) as member:
+            peer.send_error = ConnectionResetError()
+            await hub.broadcast("r", "a")
+            await idle()
+            assert not hub.connections
+            with pytest.raises(WebSocketDisconnect) as caught:
+                member.join("s")
+            assert (caught.value.code, caught.value.reason) == (1006, "")
+
     async def test_a_server_that_raises_nonsense_costs_that_connection_only(
         self, hub: Hub, peers: list[Peer], caplog: pytest.LogCaptureFixture
     ) -> None:
-        async with hub, joined(hub, *peers):
+        async with hub, joined(hub, *peers) as members:
             peers[0].send_error = ValueError("the server has a bad day")
             await hub.broadcast("r", "a")
             await idle()
             assert [peer.heard for peer in peers[1:]] == [["a"]] * 3
             assert len(hub.connections) == 3
+            with pytest.raises(WebSocketDisconnect) as caught:
+                members[0].join("s")
+            assert (caught.value.code, caught.value.reason) == (1011, "")
         assert "bad day" in caplog.text
         assert len(caplog.records) == 2  # the message, and the close frame
 
@@ -1177,8 +1192,9 @@ class TestMember:
                     await member.send(str(number))
             assert peer.heard == [str(number) for number in range(50)]
             assert peer.closed_with == (1000, "")
-            with pytest.raises(WebSocketDisconnect):
+            with pytest.raises(WebSocketDisconnect) as caught:
                 await member.send("x")
+            assert (caught.value.code, caught.value.reason) == (1000, "")
 
     async def test_what_was_broadcast_before_the_block_ends_reaches_it(
         self, hub: Hub, peers: list[Peer]

@@ -81,6 +81,8 @@ class TestCoalesce:
         outbox = full(Coalesce(lambda data: data[0]), "aaaa", "bbbb")
         assert outbox.offer(Prepared("b" * 9)) == Verdict(queued=True, dropped=2)
         assert waiting(outbox) == ["b" * 9]
+        assert outbox.offer(Prepared("c" * 10)) == Verdict(queued=True, dropped=1)
+        assert waiting(outbox) == ["c" * 10]
 
     def test_in_an_old_place_it_may_be_the_oldest(self) -> None:
         outbox = full(Coalesce(lambda data: data[0]), "a", "bbbbbbbb")

@@ -63,10 +63,7 @@ class Wakeup:
             pass
         elif self._create_future is not None:
             self._future = self._create_future()
-            try:
-                await self._future
-            finally:
-                self._future = None
+            await self._future
         else:
             assert self._event is not None
             self._event = type(self._event)()  # anyio.Event() would look for the loop first
