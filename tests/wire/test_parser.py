@@ -71,6 +71,13 @@ def test_a_frame_that_begins_with_the_rest_of_another(role: Role) -> None:
     assert receive(protocol, two[-1:] + end + one) == [b"two", "one"]
 
 
+@pytest.mark.parametrize("size", [1, 126, 65536])
+def test_a_header_that_is_not_whole_behind_a_message(role: Role, size: int) -> None:
+    one, two = peer_frame(role, FIN | TEXT, b"one"), peer_frame(role, FIN | BINARY, bytes(size))
+    for cut in range(1, 15):
+        assert receive(Protocol(role), one + two[:cut], two[cut:]) == ["one", bytes(size)]
+
+
 def test_parsing_stops_after_each_message(role: Role) -> None:
     protocol = Protocol(role)
     protocol.receive_data(peer_frame(role, FIN | TEXT, b"a") + peer_frame(role, FIN | TEXT, b"b"))
