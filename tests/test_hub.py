@@ -34,6 +34,7 @@ from tests.peer import Peer, eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from hubbub import WebSocket
     from hubbub.outbox import Policy
     from hubbub.types import Message
 
@@ -808,6 +809,33 @@ class TestSlowPeers:
             await idle()
             assert peer.heard == ["x"]
             assert peer.closed_with == (1013, "no progress for 30 s")
+
+    @pytest.mark.parametrize(
+        ("stall_timeout", "end"), [(0.01, (1013, "no progress for 0.01 s")), (None, (1012, ""))]
+    )
+    async def test_who_is_sending_does_not_forestall_the_hubs_code(
+        self, hub: Hub, stall_timeout: float | None, end: tuple[int, str]
+    ) -> None:
+        async def send(peer: Peer) -> None:
+            with suppress(WebSocketDisconnect):
+                async with peer.websocket() as ws:
+                    peer.stop_reading()
+                    try:
+                        async with hub.join("r", ws, capacity=1, stall_timeout=stall_timeout) as me:
+                            while True:
+                                await me.send("x")
+                    finally:
+                        peer.read_on()
+
+        peers = [Peer() for _ in range(10)]  # trio runs in any order what can run
+        async with hub, anyio.create_task_group() as tasks:
+            for peer in peers:
+                tasks.start_soon(send, peer)
+            if stall_timeout is None:
+                await eventually(lambda: len(hub.connections) == 10)
+                await idle()
+                await hub.aclose(1012, drain=0.01)
+        assert [peer.closed_with for peer in peers] == [end] * 10
 
     @pytest.mark.usefixtures("virtual_clock")
     async def test_none_switches_the_stall_timeout_off(self, hub: Hub, peer: Peer) -> None:

@@ -124,6 +124,7 @@ class Hub(AsyncContextManagerMixin):
             await run.drain(member)
         finally:
             run.forget(member, 1000, "")
+            await run.wait_told(member)
 
     def broadcast_nowait(
         self, room: str, message: Data, *, exclude: Member | Iterable[Member] = ()

@@ -78,6 +78,7 @@ class RunningHub:
         self._everybody = Room("everybody")
         self._flusher = anyio.CancelScope(shield=True)
         self._members: dict[Socket, Member] = {}
+        self._untold: dict[Member, anyio.Event] = {}  # disconnected, and it has not begun
         self._dirty: deque[Room] = deque()
         self._wakeup = Wakeup()
         self._flushed: anyio.Event | None = None  # set after a flush, if somebody waits
@@ -156,8 +157,15 @@ class RunningHub:
     def expel(self, member: Member, code: int, reason: str) -> None:
         """End the member, and close its connection."""
         if self._remove(member, code, reason):
-            self._disconnected += 1
-            self.farewells.start_soon(self._disconnect, member, code, reason)
+            self._begin_to_disconnect(member, code, reason, self.farewells)
+
+    async def wait_told(self, member: Member) -> None:
+        """Wait until the connection of a member that has to go knows that; no time at all.
+
+        Else its handler, which may be faster, closes it with a code of its own.
+        """
+        if member in self._untold:
+            await self._untold[member].wait()
 
     async def drain(self, member: Member) -> None:
         """Send a member that is about to leave what is still for it, if that goes in time."""
@@ -179,7 +187,15 @@ class RunningHub:
         self._sent += member.progress
         return True
 
+    def _begin_to_disconnect(
+        self, member: Member, code: int, reason: str, tasks: TaskGroup
+    ) -> None:
+        self._disconnected += 1
+        self._untold[member] = anyio.Event()
+        tasks.start_soon(self._disconnect, member, code, reason)
+
     async def _disconnect(self, member: Member, code: int, reason: str) -> None:
+        self._untold.pop(member).set()  # before anybody looks, ``disconnect`` has begun
         # A peer that is merely slow takes its last message now, and then learns why it has
         # to go. One that does not read at all holds up its sender until it is released below.
         with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True) as scope:
@@ -265,8 +281,7 @@ class RunningHub:
         async with create_task_group() as closing:
             for member in self.members:
                 self._remove(member, code, "")
-                self._disconnected += 1
-                closing.start_soon(self._disconnect, member, code, "")
+                self._begin_to_disconnect(member, code, "", closing)
 
     async def end(self) -> None:
         """Close, and remove all members, whether or not there was time to close."""
