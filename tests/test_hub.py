@@ -496,6 +496,37 @@ class TestPeersThatGo:
         assert "bad day" in caplog.text
         assert len(caplog.records) == 2  # the message, and the close frame
 
+    async def test_one_whose_handler_has_closed_is_forgotten_without_a_word(
+        self, hub: Hub, peer: Peer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with hub, peer.websocket() as ws, hub.join("r", ws):
+            await ws.close(4000, "bye")
+            await hub.broadcast("r", "x")
+            await eventually(lambda: not hub.connections)
+        assert peer.closed_with == (4000, "bye")
+        assert hub.statistics().disconnected == 0
+        assert not caplog.records
+
+    async def test_one_whose_handler_closes_while_a_message_waits_for_its_turn(
+        self, hub: Hub, peer: Peer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def say(ws: WebSocket) -> None:
+            await ws.send("own")
+
+        async with hub, peer.websocket() as ws, hub.join("r", ws):
+            peer.stop_reading()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(say, ws)
+                await idle()
+                await hub.broadcast("r", "x")
+                tasks.start_soon(ws.close, 4000)
+                await idle()
+                peer.read_on()
+            await eventually(lambda: not hub.connections)
+        assert peer.heard == ["own"]
+        assert peer.closed_with == (4000, "")
+        assert not caplog.records
+
     async def test_one_that_is_disconnected_already_is_so_once(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer, capacity=1):
             peer.stop_reading()

@@ -489,7 +489,7 @@ class TestSend:
             await ws.send_text(b"")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="Expected binary data of bytes, got str"):
             await ws.send_bytes("")  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="Expected binary data of bytes, got int"):
+        with pytest.raises(TypeError, match="a message of str or bytes, got int; see send_json"):
             await ws.send(1)  # type: ignore[arg-type]
         with pytest.raises(TypeError):
             await ws.send_json({"a": object()})

@@ -539,8 +539,12 @@ class WebSocket:
         """
         if isinstance(data, str):
             await self._send_message({"type": "websocket.send", "text": data})
+        elif isinstance(data, bytes):
+            await self._send_message({"type": "websocket.send", "bytes": data})
         else:
-            await self.send_bytes(data)
+            raise TypeError(
+                f"Expected a message of str or bytes, got {type(data).__name__}; see send_json"
+            )
 
     async def send_text(self, data: str) -> None:
         """Send a text message. Raises as ``send`` does."""
@@ -643,14 +647,15 @@ class WebSocket:
         """Send a message as ``send`` does, but without a checkpoint of its own.
 
         For a hub's senders, which have one checkpoint for many sends, and await this at once.
+        To them the end is a ``WebSocketDisconnect``, even if the handler has closed.
         """
         kind = "text" if isinstance(data, str) else "bytes"
         message: Message = {"type": "websocket.send", kind: data}
-        if self._direct:
-            return self._send_directly(message)
-        if self._sending or self._connection_state is not _CONNECTED:
-            return self._pass(message)
-        return self._transmit(message)
+        if self._sending and not self._direct:
+            return self._deliver_in_turn(message)
+        if self._connection_state is not _CONNECTED:
+            raise self._disconnected()
+        return self._send_directly(message) if self._direct else self._transmit(message)
 
     def _send_message(self, message: Message) -> Awaitable[None]:
         # Not a coroutine: one more would be a tenth of all that is done for a message.
@@ -680,6 +685,12 @@ class WebSocket:
         if self._sending:
             await self._wait_for_turn()
         self._require_connected("send")  # only now: it may have ended while we waited
+        await self._transmit(message)
+
+    async def _deliver_in_turn(self, message: Message) -> None:
+        await self._wait_for_turn()
+        if self._connection_state is not _CONNECTED:  # only now, as above
+            raise self._disconnected()
         await self._transmit(message)
 
     async def _send_close(self, code: int, reason: str) -> None:
