@@ -191,6 +191,38 @@ class TestHowAHandlerEnds:
         assert peer.closed_with is None
         assert not caplog.records
 
+    @pytest.mark.parametrize("in_block", [True, False])
+    async def test_another_peer_left(
+        self, caplog: pytest.LogCaptureFixture, in_block: bool
+    ) -> None:
+        gone = await Peer().accepted()
+        await gone.disconnect(1001)
+
+        async def handler(ws: WebSocket) -> None:
+            if in_block:
+                async with ws:
+                    await gone.send("hi")
+            await ws.accept()
+            await gone.send("hi")
+
+        assert (await self.ended(handler)).closed_with == (1011, "")
+        [record] = caplog.records
+        assert record.getMessage() == "The handler of / failed"
+
+    async def test_the_hub_disconnects_who_is_sending(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        hub = Hub()
+
+        async def handler(ws: WebSocket) -> None:
+            async with ws, hub.join("r", ws) as me:
+                await hub.aclose(1012)
+                await me.send("hi")
+
+        async with hub:
+            assert (await self.ended(handler)).closed_with == (1012, "")
+        assert not caplog.records
+
     async def test_the_peer_left_and_something_else_failed(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
