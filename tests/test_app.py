@@ -84,6 +84,16 @@ class TestRouting:
         with pytest.raises(ValueError, match="Expected a path that begins with '/', got 'echo'"):
             App({"echo": echo})
 
+    def test_a_path_has_no_parameters(self) -> None:
+        with pytest.raises(ValueError, match=r"Expected an exact path, got '/rooms/\{name\}'"):
+            App({"/rooms/{name}": echo})
+
+    def test_routes_are_a_mapping_of_functions(self) -> None:
+        with pytest.raises(TypeError, match=r"Expected routes as {path: handler}, got <function"):
+            App(echo)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="Expected a function as the handler of /, got None"):
+            App({"/": None})  # type: ignore[dict-item]
+
     @pytest.mark.parametrize(
         ("path", "status", "upgrade", "body"),
         [("/echo", 426, "websocket", "Expected a WebSocket"), ("/other", 404, None, "Not Found")],

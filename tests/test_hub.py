@@ -181,6 +181,12 @@ class TestBroadcast:
             assert await hub.broadcast("r", "b") == Delivery(members=4, sent=4)
             assert hub.rooms["r"].statistics().sent == 8
 
+    @pytest.mark.parametrize("nobody", [Peer(), "ann", ["ann"]], ids=["a peer", "a name", "names"])
+    async def test_only_a_member_can_be_excluded(self, hub: Hub, nobody: Any) -> None:
+        async with hub:
+            with pytest.raises(TypeError, match="Expected exclude to be a member, as "):
+                await hub.broadcast("r", "x", exclude=nobody)
+
     async def test_a_room_without_members(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer):
             assert await hub.broadcast("nobody", "x") == Delivery()
@@ -1364,6 +1370,14 @@ class TestJoin:
         async with hub, peer.websocket() as ws:
             with pytest.raises(ValueError, match="at least 1"):
                 async with hub.join("r", ws, **bounds):  # type: ignore[arg-type]
+                    pass
+            assert not hub.connections
+
+    @pytest.mark.parametrize("policy", [DropOldest, "drop_oldest", None], ids=repr)
+    async def test_a_policy_is_one(self, hub: Hub, peer: Peer, policy: Any) -> None:
+        async with hub, peer.websocket() as ws:
+            with pytest.raises(TypeError, match=r"Expected a policy, DropOldest\(\) for example"):
+                async with hub.join("r", ws, policy=policy):
                     pass
             assert not hub.connections
 

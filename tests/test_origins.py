@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -83,3 +84,18 @@ async def test_everybody() -> None:
 def test_not_a_single_string() -> None:
     with pytest.raises(TypeError, match="Expected a list of origins, or 'same-host'"):
         OriginCheck("https://a.example")
+
+
+@pytest.mark.parametrize(
+    ("origin", "better"),
+    [
+        ("*", "https://example.org"),
+        ("a.example", "https://example.org"),
+        ("https://*.example", "https://www.example"),
+        ("https://a.example/", "https://a.example"),
+        ("https://A.example:443", "https://a.example"),
+    ],
+)
+def test_not_what_no_browser_sends(origin: str, better: str) -> None:
+    with pytest.raises(ValueError, match=f"such as {re.escape(better)}, got"):
+        OriginCheck([origin])

@@ -116,3 +116,14 @@ class TestBlock:
     def test_no_time_helps_what_can_never_fit(self) -> None:
         verdict = full(Block(None)).offer(Prepared("x" * 11))
         assert verdict == Verdict(queued=False, disconnect=SLOW, patience=0)
+
+
+def test_a_key_is_a_function() -> None:
+    with pytest.raises(TypeError, match="Expected a function that gives a message's key"):
+        Coalesce("symbol")  # type: ignore[arg-type]
+
+
+def test_patience_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="Expected a timeout of at least 0, got -1"):
+        Block(-1)
+    assert Block(0).timeout == 0

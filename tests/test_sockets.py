@@ -480,9 +480,18 @@ async def test_what_is_no_connection(thing: Any) -> None:
         assert not hub.connections
 
 
-def test_a_websocket_of_ours_is_its_own_socket(peer: Peer) -> None:
-    ws = peer.websocket()
+async def test_a_websocket_of_ours_is_its_own_socket(peer: Peer) -> None:
+    ws = await peer.accepted()
     assert adapt(ws) is ws
+
+
+async def test_one_of_ours_that_is_not_accepted_yet(peer: Peer) -> None:
+    hub, ws = Hub(), peer.websocket()
+    async with hub:
+        with pytest.raises(RuntimeError, match="Expected an accepted connection: `async with ws,"):
+            async with hub.join("r", ws):
+                pass
+        assert not hub.connections
 
 
 def test_no_library_is_imported_to_recognise_its_connections() -> None:

@@ -78,12 +78,23 @@ class App:
                 names. A client that is no browser names no origin, and may always connect.
 
         Raises:
-            TypeError: if ``origins`` is a single string.
-            ValueError: if a path does not begin with ``/``.
+            TypeError: if the routes are no mapping, a handler no function, or ``origins`` a
+                single string.
+            ValueError: if a path does not begin with ``/``, or has parameters, or an origin is
+                none.
         """
-        for path in routes:
+        if not isinstance(routes, Mapping):
+            raise TypeError(f"Expected routes as {{path: handler}}, got {routes!r}")
+        for path, handler in routes.items():
             if not path.startswith("/"):
                 raise ValueError(f"Expected a path that begins with '/', got {path!r}")
+            if "{" in path:
+                raise ValueError(
+                    f"Expected an exact path, got {path!r}: what varies goes into the query, "
+                    "see ws.query_params"
+                )
+            if not callable(handler):
+                raise TypeError(f"Expected a function as the handler of {path}, got {handler!r}")
         self._routes = dict(routes)
         self._lifespan = lifespan
         self._check_origin = None if origins is None else OriginCheck(origins)

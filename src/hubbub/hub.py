@@ -6,6 +6,7 @@ applications.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from hubbub.running import DRAIN, HubStatistics, RunningHub, run_hub
 from hubbub.sockets import adapt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from hubbub.outbox import Policy
     from hubbub.room import Room
@@ -105,8 +106,8 @@ class Hub(AsyncContextManagerMixin):
 
         Raises:
             RuntimeError: if the hub is not running, or the connection is a member already, or
-                is Starlette's and not open.
-            TypeError: if ``ws`` is none of these connections.
+                not accepted yet, or is Starlette's and not open.
+            TypeError: if ``ws`` is none of these connections, or ``policy`` no policy.
             ValueError: if ``capacity`` or ``max_bytes`` is below 1.
             WebSocketDisconnect: if the hub is closing; the connection is then closed with the
                 code that the members get.
@@ -141,7 +142,7 @@ class Hub(AsyncContextManagerMixin):
 
         Raises:
             RuntimeError: if the hub is not running.
-            TypeError: if the message is neither ``str`` nor ``bytes``.
+            TypeError: if the message is neither ``str`` nor ``bytes``, or ``exclude`` no member.
         """
         broadcast = Broadcast(Prepared(message), _several(exclude))
         self._require_run().publish(room, broadcast)
@@ -164,7 +165,7 @@ class Hub(AsyncContextManagerMixin):
 
         Raises:
             RuntimeError: if the hub is not running.
-            TypeError: if the message is neither ``str`` nor ``bytes``.
+            TypeError: if the message is neither ``str`` nor ``bytes``, or ``exclude`` no member.
         """
         broadcast = AwaitedBroadcast(Prepared(message), _several(exclude))
         self._require_run().publish(room, broadcast)
@@ -230,4 +231,12 @@ class Hub(AsyncContextManagerMixin):
 def _several(exclude: Member | Iterable[Member]) -> frozenset[Member]:
     if exclude == ():
         return _NOBODY
-    return frozenset((exclude,) if isinstance(exclude, Member) else exclude)
+    if isinstance(exclude, Member):
+        return frozenset((exclude,))
+    if isinstance(exclude, Iterable):
+        members = frozenset(exclude)
+        if all(isinstance(member, Member) for member in members):
+            return members
+    raise TypeError(
+        f"Expected exclude to be a member, as hub.join gives it, or several; got {exclude!r}"
+    )

@@ -43,9 +43,15 @@ class OriginCheck:
 
         Raises:
             TypeError: if it is a single string.
+            ValueError: if one of the list is not as browsers write them, so that it could never
+                match.
         """
-        if isinstance(origins, str) and origins != SAME_HOST:
-            raise TypeError(f"Expected a list of origins, or {SAME_HOST!r}; got {origins!r}")
+        if isinstance(origins, str):
+            if origins != SAME_HOST:
+                raise TypeError(f"Expected a list of origins, or {SAME_HOST!r}; got {origins!r}")
+        else:
+            for origin in origins:
+                _check_origin(origin)
         self._origins = origins
 
     async def __call__(self, ws: WebSocket) -> None:
@@ -66,6 +72,20 @@ class OriginCheck:
         except ValueError:
             return False
         return bool(page.host) and (page.host, page.port) == (here.host, here.port)
+
+
+def _check_origin(origin: str) -> None:
+    if origin == "null":  # that of a file, or of a sandbox
+        return
+    try:
+        written = str(URL(origin.replace("*", "www")).origin())
+    except ValueError:
+        written = "https://example.org"
+    if origin != written:
+        raise ValueError(
+            f"Expected an origin as browsers write it, such as {written}, got {origin!r}; "
+            "origins=None is for everybody's pages"
+        )
 
 
 def _header(ws: WebSocket, name: bytes) -> list[str]:

@@ -108,8 +108,11 @@ class Outbox(ObjectSendStream[Prepared]):
         """Make an empty outbox.
 
         Raises:
+            TypeError: if the policy is none.
             ValueError: if a bound is not at least 1.
         """
+        if isinstance(policy, type) or not hasattr(policy, "overflow"):
+            raise TypeError(f"Expected a policy, DropOldest() for example; got {policy!r}")
         if capacity < 1:
             raise ValueError(f"Expected a capacity of at least 1 message, got {capacity}")
         if max_bytes < 1:

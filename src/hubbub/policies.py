@@ -88,6 +88,10 @@ class Coalesce:
 
     key: Callable[[Data], Hashable | None]
 
+    def __post_init__(self) -> None:
+        if not callable(self.key):
+            raise TypeError(f"Expected a function that gives a message's key, got {self.key!r}")
+
     def overflow(self, outbox: Outbox, message: Prepared) -> Verdict:
         """Keep the newest message of each key."""
         if message.size > outbox.max_bytes:
@@ -112,6 +116,10 @@ class Block:
     """
 
     timeout: float | None = 5.0
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and self.timeout < 0:
+            raise ValueError(f"Expected a timeout of at least 0, got {self.timeout}")
 
     def overflow(self, outbox: Outbox, message: Prepared) -> Verdict:
         """Ask for time, unless time would not help."""

@@ -70,8 +70,12 @@ def adapt(connection: AnyConnection) -> Socket:
 
     Raises:
         TypeError: if it is none of these.
-        RuntimeError: if it is Starlette's and not accepted, or closed.
+        RuntimeError: if it is not accepted yet; or Starlette's, and closed.
     """
+    if isinstance(connection, WebSocket) and (
+        connection.connection_state is WebSocketState.CONNECTING
+    ):
+        raise RuntimeError("Expected an accepted connection: `async with ws, hub.join(room, ws)`")
     if isinstance(connection, WebSocket | Socket):  # a protocol is slow before Python 3.12
         return connection
     for base in type(connection).__mro__:

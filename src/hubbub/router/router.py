@@ -10,7 +10,7 @@ import logging
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from types import EllipsisType, MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, get_args
 
 import anyio
 
@@ -19,7 +19,7 @@ from hubbub.codecs.envelope import CODECS
 from hubbub.exceptions import RouterError
 from hubbub.router import asyncapi
 from hubbub.router.contract import Sent, describe
-from hubbub.router.routes import Route, Signature, check_type
+from hubbub.router.routes import Mode, Route, Signature, check_type
 from hubbub.router.session import Limits, Session
 from hubbub.websocket import WebSocketState
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hubbub.member import Member
     from hubbub.router.connection import Connection
     from hubbub.router.limits import RateLimit
-    from hubbub.router.routes import Handler, Key, Middleware, Mode
+    from hubbub.router.routes import Handler, Key, Middleware
     from hubbub.websocket import WebSocket
 
     Hook: TypeAlias = Callable[[WebSocket], Awaitable[None]]
@@ -143,10 +143,13 @@ class Router:
             timeout: as for ``Router``; the router's when it is not given.
 
         Raises:
-            TypeError: if the handler is no async function, or asks for what cannot be given.
+            TypeError: if the type is no string, or the handler is no async function or asks for
+                what cannot be given.
             ValueError: if the type has a handler already, or is not allowed, the timeout is
                 not above 0, or the key does not fit the mode.
         """
+        if not isinstance(type, str):
+            raise TypeError(f'Expected @router.on("type"), got {type!r} as the type')
         if mode is None and key is None:
             lane, lane_key = self._mode, self._key
         else:
@@ -345,6 +348,8 @@ async def _accept(ws: WebSocket) -> None:
 
 
 def _check_mode(mode: Mode | None, key: Key | None) -> Mode:
+    if mode not in (None, *get_args(Mode)):
+        raise ValueError(f"Expected a mode of {', '.join(get_args(Mode))}; got {mode!r}")
     if mode is None or (mode == "keyed") != (key is not None):
         raise ValueError(f"Expected a key with mode='keyed' and only there, got mode={mode!r}")
     return mode
