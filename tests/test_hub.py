@@ -775,6 +775,19 @@ class TestSlowPeers:
             await idle()
             assert peer.heard == ['{"type":"gap","payload":{"missed":1}}']
 
+    async def test_what_is_dropped_while_a_gap_is_told_is_told_next(
+        self, hub: Hub, peer: Peer
+    ) -> None:
+        async with hub, joined(hub, peer, max_bytes=1, gap=True, policy=DropOldest()):
+            peer.stop_reading()
+            for text in ("xx", "xx", "xx", "1"):
+                await hub.broadcast("r", text)
+                await idle()
+            peer.read_on()
+            await idle()
+            gaps = [f'{{"type":"gap","payload":{{"missed":{missed}}}}}' for missed in (1, 2)]
+            assert peer.heard == [*gaps, "1"]
+
     async def test_drops_are_reported(
         self, peers: list[Peer], caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -128,6 +128,13 @@ class TestMissed:
             outbox.take()
         assert seen == [0, 0, 2]
 
+    def test_of_several_places_the_first_is_told(self) -> None:
+        outbox = make(DropOldest(), capacity=2)
+        for text in ("a", "b", "larger than all room", "as large"):
+            outbox.offer(Prepared(text))
+        assert outbox.take_missed() == 2
+        assert take_all(outbox) == ["b", "as large"]
+
 
 class TestSending:
     async def test_a_send_waits_for_room(self) -> None:

@@ -247,6 +247,7 @@ class Member:
             for _ in range(_MESSAGES_AT_ONCE):
                 if self._gap and (missed := self._outbox.take_missed()):
                     await self.socket.deliver(_gap_notice(missed))
+                    continue  # what was dropped meanwhile is missing here, too
                 message = self._outbox.take()
                 if message is None:
                     break

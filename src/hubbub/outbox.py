@@ -283,8 +283,8 @@ class Outbox(ObjectSendStream[Prepared]):
         return Verdict(queued=any(kept is offered for kept in self._queue), dropped=dropped)
 
     def _count_dropped(self, count: int, *, behind: int) -> None:
-        if not self._missed:
-            self._gap_at = self.taken + behind
+        at = self.taken + behind
+        self._gap_at = min(self._gap_at, at) if self._missed else at
         self.dropped += count
         self._missed += count
 
