@@ -834,6 +834,49 @@ class TestSlowPeers:
             told = ["x", "1 missed 1"]
             assert [peer.heard for peer in peers] == [told, [], told, told]
 
+    async def test_who_is_told_of_a_drop_may_publish_to_another_room(
+        self, peers: list[Peer]
+    ) -> None:
+        def on_drop(_: Member, count: int) -> None:
+            telling.broadcast_nowait("news", f"dropped {count}")
+
+        telling = Hub(on_drop=on_drop)
+        async with (
+            telling,
+            joined(telling, peers[0], room="news"),
+            joined(telling, peers[1], max_bytes=3, policy=DropNewest()) as [member],
+        ):
+            telling.broadcast_nowait("r", "large")
+            member.send_nowait("own")
+            await idle()
+            assert peers[0].heard == ["dropped 1"]
+            assert peers[1].heard == ["own"]
+
+    async def test_what_is_sent_because_of_a_drop_comes_behind_what_was_broadcast_before(
+        self, peer: Peer
+    ) -> None:
+        reported: list[int] = []
+
+        def on_drop(member: Member, count: int) -> None:
+            reported.append(count)
+            member.send_nowait("told")
+
+        hub = Hub(on_drop=on_drop)
+        async with hub, joined(hub, peer, max_bytes=9, policy=DropNewest()):
+            for text in ("1", "too large 2", "3", "too large 4", "5"):
+                hub.broadcast_nowait("r", text)
+            await idle()
+            assert peer.heard == ["1", "3", "5", "told"]
+            assert reported == [2]
+
+    async def test_who_leaves_because_of_a_drop_still_gets_what_waits(self, peer: Peer) -> None:
+        hub = Hub(on_drop=lambda member, count: member.leave("r"))
+        async with hub, joined(hub, peer, max_bytes=9, policy=DropNewest()):
+            for text in ("1", "too large 2", "3"):
+                hub.broadcast_nowait("r", text)
+            await idle()
+            assert peer.heard == ["1", "3"]
+
     async def test_bytes_are_bounded_too(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer, max_bytes=100, policy=DropOldest()) as [member]:
             peer.stop_reading()

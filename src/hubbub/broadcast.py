@@ -61,7 +61,7 @@ class Tally:
 class _Held:
     """A member that has no room for a broadcast whose publisher waits for room."""
 
-    __slots__ = ("_deadline", "_disconnect", "_expelled", "_member", "_ticket")
+    __slots__ = ("_deadline", "_disconnect", "_expelled", "_ticket", "member")
 
     def __init__(self, member: Member, message: Prepared, verdict: Verdict) -> None:
         assert verdict.disconnect is not None
@@ -69,7 +69,7 @@ class _Held:
         self._deadline = math.inf if patience is None else anyio.current_time() + patience
         self._disconnect = verdict.disconnect
         self._expelled = False
-        self._member = member
+        self.member = member
         self._ticket = member.stand_in_line(message)
 
     async def wait(self) -> None:
@@ -78,7 +78,7 @@ class _Held:
             await self._ticket.settled.wait()
         if not self._ticket.settled.is_set():
             self._expelled = True
-            self._member.expel(*self._disconnect)
+            self.member.expel(*self._disconnect)
 
     def settle(self) -> Verdict:
         """Stop waiting, and tell what became of the message."""
@@ -86,7 +86,7 @@ class _Held:
             return QUEUED
         if self._expelled:
             return Verdict(queued=False, disconnect=self._disconnect)
-        return Verdict(queued=False, dropped=self._member.withdraw(self._ticket))
+        return Verdict(queued=False, dropped=self.member.withdraw(self._ticket))
 
 
 class Broadcast:
@@ -179,5 +179,7 @@ class AwaitedBroadcast(Broadcast):
             self.tally.add(late)
             if self._flushed.is_set():
                 self._room_tally.add(late)
+            for held in self._held:
+                held.member.report_dropped()
         tally = self.tally
         return Delivery(tally.members, tally.sent, tally.dropped, tally.disconnected)

@@ -81,6 +81,7 @@ class Member:
         "_max_bytes",
         "_outbox",
         "_outlet",
+        "_reported",
         "_rooms",
         "data",
         "in_line",
@@ -109,6 +110,7 @@ class Member:
         self._rooms: set[str] = set()
         self._gap = gap
         self._end: tuple[int, str] | None = None
+        self._reported = 0  # of those that the outbox has dropped
         self._drained: anyio.Event | None = None
         self.data = data
         self.in_line = False
@@ -216,14 +218,18 @@ class Member:
     def offer(self, message: Prepared) -> Verdict:
         """Queue a message, or let the policy decide. Neither waits nor raises."""
         try:
-            verdict = self._outbox.offer(message)
+            return self._outbox.offer(message)
         except Exception:
             # A policy of the application's own: its failure must harm this member only.
             _logger.exception("The policy of %r failed", self)
             return Verdict(queued=False, disconnect=(1011, ""))
-        if verdict.dropped:
-            self._keeper.note_dropped(self, verdict.dropped)
-        return verdict
+
+    def report_dropped(self) -> None:
+        """Tell how many messages were dropped since this was last told."""
+        count = self._outbox.dropped - self._reported
+        if count:
+            self._reported += count
+            self._keeper.note_dropped(self, count)
 
     def stand_in_line(self, message: Prepared) -> Ticket:
         """Put a message that does not fit in line, ahead of all later ones."""
@@ -234,7 +240,6 @@ class Member:
         if ticket.settled.is_set():
             return False
         self._outbox.withdraw(ticket)
-        self._keeper.note_dropped(self, 1)
         return True
 
     def expel(self, code: int, reason: str) -> None:

@@ -203,55 +203,60 @@ class Room:
             place.since = last
             member = place.member
             if excluded and member in excluded:
-                if self._take_to(member, stretch.broadcasts):
-                    schedule(member)
+                self._take_to(member, stretch.broadcasts, schedule)
             elif member.try_send(batch):
                 reached += 1
             elif member.try_queue(batch):
                 reached += 1
                 schedule(member)
             else:
-                if self._offer(member, stretch.broadcasts):
-                    schedule(member)
+                self._offer(member, stretch.broadcasts, schedule)
                 overflows += 1
                 if overflows == _OVERFLOWS_PER_CHECKPOINT:
                     break
         stretch.reached += reached
         return stretch
 
-    def flush_to(self, member: Member) -> bool:
+    def flush_to(self, member: Member, schedule: Callable[[Member], None]) -> None:
         """Take to one member now what a flush would take to it later.
 
-        Returns:
-            Whether it may have something to send now.
+        Args:
+            member: the member, if it is in the room.
+            schedule: called with it when it has something to send now.
         """
         place = self._places.get(member)
-        if place is None or place.since >= self.published:
-            return False
-        lacking = self._lacking(place.since)
-        place.since = self.published
-        return self._take_to(member, lacking)
+        if place is not None and place.since < self.published:
+            lacking = self._lacking(place.since)
+            place.since = self.published
+            self._take_to(member, lacking, schedule)
 
     def _lacking(self, since: int) -> list[Broadcast]:
         return self._unfinished[since - self.published :]
 
-    def _take_to(self, member: Member, broadcasts: list[Broadcast]) -> bool:
-        """Take to a member what does not exclude it; True when it has something to send now."""
+    def _take_to(
+        self, member: Member, broadcasts: list[Broadcast], schedule: Callable[[Member], None]
+    ) -> None:
+        """Take to a member what does not exclude it."""
         wanted = [broadcast for broadcast in broadcasts if member not in broadcast.exclude]
         if wanted and member.try_send(_batch(wanted)):
             for broadcast in wanted:
                 broadcast.tally.count(QUEUED)
-            return False
-        return self._offer(member, wanted)
+        else:
+            self._offer(member, wanted, schedule)
 
-    def _offer(self, member: Member, broadcasts: list[Broadcast]) -> bool:
-        """Offer a member some broadcasts; True when it has something to send now."""
-        queued = False
+    def _offer(
+        self, member: Member, broadcasts: list[Broadcast], schedule: Callable[[Member], None]
+    ) -> None:
+        """Offer a member some broadcasts, one by one."""
+        has_some = False
         for broadcast in broadcasts:
             if member not in self._places:  # the last one got it disconnected
-                return False
-            queued = broadcast.offer_to(member) or queued
-        return queued
+                break
+            has_some = broadcast.offer_to(member) or has_some
+        if has_some:
+            schedule(member)
+        # Last: who hears of it may send to this member, which is to come behind all of these.
+        member.report_dropped()
 
     def abandon(self) -> None:
         """Finish broadcasts, although they have not reached everybody."""

@@ -235,9 +235,8 @@ class RunningHub:
 
     def flush_to(self, member: Member) -> None:
         """Take to a member what its rooms have not flushed yet."""
-        for room in self._dirty:
-            if room.flush_to(member):
-                self.schedule(member)
+        for room in tuple(self._dirty):  # who hears of a drop may publish to one more
+            room.flush_to(member, self.schedule)
 
     async def _wait_flushed(self) -> None:
         """Wait until all that has been published by now is flushed; not what follows."""
