@@ -1390,6 +1390,23 @@ class TestMember:
             assert await hub.broadcast("r", "hi") == Delivery(3, 3)
             await eventually(lambda: all(peer.heard[-1:] == ["hi"] for peer in others))
 
+    async def test_what_arrives_after_the_end_of_a_member_was_sent(
+        self, hub: Hub, peer: Peer
+    ) -> None:
+        async with hub:
+            ws = await peer.accepted()
+            with suppress(KeyError):
+                async with hub.join("r", ws) as member:
+                    peer.stop_reading()
+                    await hub.broadcast("r", "on its way")
+                    await eventually(lambda: member.statistics().taken)
+                    raise KeyError
+            assert hub.statistics().sent == 0
+            peer.read_on()
+            await eventually(lambda: peer.heard)
+            await idle()
+            assert hub.statistics().sent == 1
+
     @pytest.mark.may_leak("members")  # the check would keep it
     async def test_nobody_keeps_a_member_that_has_gone(self, hub: Hub) -> None:
         async with hub:

@@ -82,6 +82,7 @@ class RunningHub:
         self._dirty: deque[Room] = deque()
         self._wakeup = Wakeup()
         self._flushed: anyio.Event | None = None  # set after a flush, if somebody waits
+        self._leaving: set[Member] = set()  # to these a message may still be on its way
         self._sent = 0  # to members that have left
         self._dropped = 0
         self._disconnected = 0
@@ -99,7 +100,7 @@ class RunningHub:
             connections=len(self._members),
             rooms=len(self.rooms),
             senders=len(self._senders),
-            sent=self._sent + sum(member.progress for member in self.members),
+            sent=self._sent + sum(member.progress for member in (*self.members, *self._leaving)),
             dropped=self._dropped,
             disconnected=self._disconnected,
             abandoned=self._abandoned,
@@ -176,15 +177,18 @@ class RunningHub:
 
     def forget(self, member: Member, code: int, reason: str) -> None:
         """End the member; a message that is being sent to it may still arrive."""
-        if self._remove(member, code, reason) and member.in_line:
-            self.farewells.start_soon(self._let_go, member)
+        if self._remove(member, code, reason):
+            if member.in_line:
+                self.farewells.start_soon(self._let_go, member)
+            else:
+                self._part_with(member)
 
     def _remove(self, member: Member, code: int, reason: str) -> bool:
         if not member.end(code, reason):
             return False
         del self._members[member.socket]
         self._everybody.remove(member)
-        self._sent += member.progress
+        self._leaving.add(member)
         return True
 
     def _begin_to_disconnect(
@@ -204,12 +208,17 @@ class RunningHub:
             except Exception:  # whatever a server raises must harm this connection only
                 _logger.exception("Disconnecting %r failed", member)
         self._abandoned += scope.cancelled_caught
-        self._senders.release(member)
+        self._part_with(member)
 
     async def _let_go(self, member: Member) -> None:
         with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
             await member.wait_drained()
+        self._part_with(member)
+
+    def _part_with(self, member: Member) -> None:
         self._senders.release(member)
+        self._leaving.discard(member)
+        self._sent += member.progress
 
     # -- Broadcasts ---------------------------------------------------------------------
 
