@@ -997,6 +997,27 @@ class TestBlock:
             assert slow.closed_with == (1013, "slow consumer")
             assert fast.heard == ["in hand", "waits", "x"]
 
+    @pytest.mark.usefixtures("virtual_clock")
+    async def test_its_patience_ends_whoever_else_is_waited_for(
+        self, hub: Hub, peers: list[Peer]
+    ) -> None:
+        patient, impatient = peers[:2]
+        async with (
+            hub,
+            joined(hub, patient, capacity=1, stall_timeout=None, policy=Block(None)) as [member],
+            joined(hub, impatient, capacity=1, policy=Block(timeout=7)),
+            anyio.create_task_group() as tasks,
+        ):
+            patient.stop_reading()
+            impatient.stop_reading()
+            for text in ("in hand", "waits"):
+                await hub.broadcast("r", text)
+                await idle()
+            tasks.start_soon(hub.broadcast, "r", "x")
+            await anyio.sleep(8)
+            assert hub.connections == (member,)
+            patient.read_on()
+
     async def test_who_cannot_wait_disconnects(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer, capacity=1, policy=Block()):
             peer.stop_reading()

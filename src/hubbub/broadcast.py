@@ -61,12 +61,12 @@ class Tally:
 class _Held:
     """A member that has no room for a broadcast whose publisher waits for room."""
 
-    __slots__ = ("_deadline", "_disconnect", "_expelled", "_ticket", "member")
+    __slots__ = ("_disconnect", "_expelled", "_ticket", "deadline", "member")
 
     def __init__(self, member: Member, message: Prepared, verdict: Verdict) -> None:
         assert verdict.disconnect is not None
         patience = verdict.patience
-        self._deadline = math.inf if patience is None else anyio.current_time() + patience
+        self.deadline = math.inf if patience is None else anyio.current_time() + patience
         self._disconnect = verdict.disconnect
         self._expelled = False
         self.member = member
@@ -74,7 +74,7 @@ class _Held:
 
     async def wait(self) -> None:
         """Wait for room; when the policy's patience ends, disconnect the member."""
-        with anyio.CancelScope(deadline=self._deadline):
+        with anyio.CancelScope(deadline=self.deadline):
             await self._ticket.settled.wait()
         if not self._ticket.settled.is_set():
             self._expelled = True
@@ -170,7 +170,8 @@ class AwaitedBroadcast(Broadcast):
         late = Tally()
         try:
             await self._flushed.wait()
-            for held in self._held:
+            # No patience ends while another one is waited for, which may have no end.
+            for held in sorted(self._held, key=lambda held: held.deadline):
                 await held.wait()
         finally:
             self._over = True
