@@ -3,7 +3,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from hubbub import Coalesce, Disconnect, DropNewest, DropOldest, MessageTooBig
+from hubbub import Block, Coalesce, Disconnect, DropNewest, DropOldest, MessageTooBig
 from hubbub.outbox import QUEUED, Outbox, Policy
 from hubbub.prepared import Burst, Prepared
 
@@ -170,6 +170,28 @@ class TestSending:
             assert len(outbox) == 1
             outbox.take()
         assert take_all(outbox) == ["cccc"]
+
+    @pytest.mark.parametrize("policy", [DropOldest(), Coalesce(lambda _: "the same key")])
+    async def test_what_is_dropped_makes_room(self, policy: Policy) -> None:
+        outbox = make(policy)
+        outbox.send_nowait(Prepared("a" * 10))
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(outbox.send, Prepared("c"))
+                await anyio.wait_all_tasks_blocked()
+                assert outbox.offer(Prepared("b")).dropped == 1
+        assert take_all(outbox) == ["b", "c"]
+
+    async def test_a_place_given_up_makes_room(self) -> None:
+        outbox = make(Block())
+        outbox.send_nowait(Prepared("aaaa"))
+        ticket = outbox.stand_in_line(Prepared("b" * 10))
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(outbox.send, Prepared("c"))
+                await anyio.wait_all_tasks_blocked()
+                outbox.withdraw(ticket)
+        assert take_all(outbox) == ["aaaa", "c"]
 
     async def test_a_cancelled_send_queues_nothing(self) -> None:
         outbox = make(capacity=1)

@@ -186,6 +186,7 @@ class Outbox(ObjectSendStream[Prepared]):
             ticket.settled.set()
             self.refuse()
             self._admit()  # the next in line may be smaller
+            self._tell_senders()
 
     def send_nowait(self, message: Prepared) -> None:
         """Queue the message.
@@ -231,8 +232,7 @@ class Outbox(ObjectSendStream[Prepared]):
         self.taken += 1
         if self._line:
             self._admit()
-        if self._room is not None:
-            self._tell_senders()
+        self._tell_senders()
         return message
 
     def take_missed(self) -> int:
@@ -250,8 +250,7 @@ class Outbox(ObjectSendStream[Prepared]):
         for ticket in self._line:
             ticket.settled.set()
         self._line.clear()
-        if self._room is not None:
-            self._tell_senders()
+        self._tell_senders()
 
     # -- For policies -------------------------------------------------------------------
 
@@ -264,6 +263,7 @@ class Outbox(ObjectSendStream[Prepared]):
         """Drop the oldest message that waits."""
         self._bytes -= self._queue.popleft().size
         self._count_dropped(1, behind=0)
+        self._tell_senders()
 
     def rewrite(self, messages: Iterable[Prepared], offered: Prepared) -> Verdict:
         """Replace the messages that wait, and drop the oldest of the new ones if they do not fit.
@@ -280,6 +280,7 @@ class Outbox(ObjectSendStream[Prepared]):
         while len(self._queue) > self.capacity or self._bytes > self.max_bytes:
             self.drop_oldest()
             dropped += 1
+        self._tell_senders()
         return Verdict(queued=any(kept is offered for kept in self._queue), dropped=dropped)
 
     def _count_dropped(self, count: int, *, behind: int) -> None:
@@ -313,6 +314,6 @@ class Outbox(ObjectSendStream[Prepared]):
         )
 
     def _tell_senders(self) -> None:
-        assert self._room is not None
-        self._room.set()
-        self._room = None
+        if self._room is not None:
+            self._room.set()
+            self._room = None
