@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from hubbub.ws_bridge import Config
+from hubbub.ws_bridge.caretaker import Caretaker
 from hubbub.ws_bridge.socket_transport import socket_transport
 from hubbub.ws_bridge.stream_transport import StreamTransport
 from hubbub.ws_bridge.writer import Writer
@@ -158,6 +160,31 @@ async def test_what_a_stream_has_in_hand_is_not_sent_yet() -> None:
         await theirs.receive()
         await anyio.wait_all_tasks_blocked()
         assert not writer.unsent
+        transport.close()
+
+
+async def test_nothing_follows_half_a_frame() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        transport = socket_transport(ours)
+        async with anyio.create_task_group() as tasks:
+            writer = Writer(transport, Caretaker(Config(), tasks))
+            writer.write(bytes(10_000_000))
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await eventually(lambda: not writer.draining)
+            half = writer.sent
+            assert 0 < half < 10_000_000
+            received = 0
+            while received < half:
+                received += len(theirs.recv(half))
+            writer.write(b"the close frame")
+            assert writer.broken
+            assert not writer.unsent
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1)
         transport.close()
 
 

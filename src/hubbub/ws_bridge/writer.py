@@ -6,6 +6,7 @@ here, bounded as long as senders heed ``has_room``. No frame is built here. Used
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
@@ -180,15 +181,16 @@ class Writer:
     async def _drain(self) -> None:
         """Send what waits, until nothing does."""
         try:
-            while self._rest is not None:
-                await self._transport.wait_writable()
-                taken = send_some(self._transport, self._rest)
-                self.sent += taken
-                self._rest = self._rest[taken:] if taken < len(self._rest) else self._next()
-                self._tell_progress()
-        except (OSError, anyio.ClosedResourceError):
-            self.broken = True
+            with suppress(OSError, anyio.ClosedResourceError):
+                while self._rest is not None:
+                    await self._transport.wait_writable()
+                    taken = send_some(self._transport, self._rest)
+                    self.sent += taken
+                    self._rest = self._rest[taken:] if taken < len(self._rest) else self._next()
+                    self._tell_progress()
         finally:
+            # Cancelled, too: what came after half a frame would be taken for its other half.
+            self.broken = self._rest is not None
             self._rest = None
             self.draining = False
             self._take()
