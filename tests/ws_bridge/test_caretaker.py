@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import socket
+import weakref
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,6 +16,8 @@ from wsproto.events import AcceptConnection, CloseConnection, Ping, Request
 from hubbub.exceptions import ClientDisconnected
 from hubbub.ws_bridge import Config
 from hubbub.ws_bridge.caretaker import Caretaker
+from hubbub.ws_bridge.socket_transport import socket_transport
+from hubbub.ws_bridge.writer import Writer
 from tests.peer import eventually
 from tests.wire.frame import frame
 from tests.ws_bridge.peers import Application, Client, linked, served, until_disconnect
@@ -311,3 +317,21 @@ async def test_a_task_that_fails_harms_nobody(caplog: pytest.LogCaptureFixture) 
         await eventually(lambda: caplog.records)
         tasks.cancel_scope.cancel()
     assert caplog.records[0].levelno == logging.ERROR
+
+
+async def flush_once(caretaker: Caretaker) -> weakref.ref[socket.socket]:
+    ours, theirs = socket.socketpair()
+    with theirs, closing(socket_transport(ours)) as transport:
+        writer = Writer(transport, caretaker)
+        writer.cork(b"corked")
+        await eventually(lambda: writer.sent)
+    return weakref.ref(ours)
+
+
+@pytest.mark.may_leak("sockets")  # the check would keep it
+async def test_it_keeps_nothing_of_what_it_has_flushed() -> None:
+    async with anyio.create_task_group() as tasks:
+        flushed = await flush_once(Caretaker(Config(), tasks))
+        gc.collect()
+        assert flushed() is None
+        tasks.cancel_scope.cancel()

@@ -97,10 +97,14 @@ class Caretaker:
 
     async def _flush(self) -> None:
         while True:
-            dirty, self._dirty = self._dirty, []
-            for writer in dirty:
-                writer.flush()
+            self._flush_dirty()
             await self._wakeup.wait()
+
+    def _flush_dirty(self) -> None:
+        # A function of its own: none of its variables keeps a writer until the next time.
+        dirty, self._dirty = self._dirty, []
+        for writer in dirty:
+            writer.flush()
 
     async def _sweep(self) -> None:
         config = self.config
