@@ -1511,6 +1511,22 @@ class TestClosing:
             await hub.aclose()
             assert await hub.broadcast("r", "x") == Delivery()
 
+    @pytest.mark.usefixtures("virtual_clock")
+    async def test_who_comes_too_late_is_not_waited_for(self, hub: Hub, peers: list[Peer]) -> None:
+        frozen, failing = peers[:2]
+        async with hub:
+            await hub.aclose(4013)
+            late = [await frozen.accepted(), await failing.accepted()]
+            frozen.stop_reading()
+            failing.send_error = ValueError("the server has a bad day")
+            for ws in late:
+                began = anyio.current_time()
+                with pytest.raises(WebSocketDisconnect) as caught:
+                    async with hub.join("r", ws):
+                        pass
+                assert caught.value.code == 4013
+                assert anyio.current_time() - began < 6
+
     async def test_with_another_code(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer):
             with pytest.raises(ValueError, match="close code"):

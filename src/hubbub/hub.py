@@ -21,7 +21,7 @@ from hubbub.member import Member
 from hubbub.outbox import Outbox
 from hubbub.policies import Disconnect
 from hubbub.prepared import Prepared
-from hubbub.running import DRAIN, HubStatistics, RunningHub, run_hub
+from hubbub.running import DRAIN, HubStatistics, RunningHub, close_connection, run_hub
 from hubbub.sockets import adapt
 
 if TYPE_CHECKING:
@@ -115,8 +115,9 @@ class Hub(AsyncContextManagerMixin):
         run = self._require_run()
         socket = adapt(ws)
         if run.closing is not None:
-            await socket.disconnect(run.closing)
-            raise WebSocketDisconnect(run.closing)
+            code = run.closing
+            await close_connection(socket, code, "")
+            raise WebSocketDisconnect(code)
         outbox = Outbox(policy, capacity, max_bytes)
         member = run.admit(socket, outbox, stall_timeout=stall_timeout, gap=gap, data=data)
         try:

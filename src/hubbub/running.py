@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hubbub.outbox import Outbox
     from hubbub.sockets import Socket
 
-__all__ = ("DRAIN", "HubStatistics", "RunningHub", "run_hub")
+__all__ = ("DRAIN", "HubStatistics", "RunningHub", "close_connection", "run_hub")
 
 _logger = logging.getLogger("hubbub")
 DRAIN = 5.0
@@ -202,12 +202,9 @@ class RunningHub:
         self._untold.pop(member).set()  # before anybody looks, ``disconnect`` has begun
         # A peer that is merely slow takes its last message now, and then learns why it has
         # to go. One that does not read at all holds up its sender until it is released below.
-        with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True) as scope:
-            try:
-                await member.socket.disconnect(code, reason)
-            except Exception:  # whatever a server raises must harm this connection only
-                _logger.exception("Disconnecting %r failed", member)
-        self._abandoned += scope.cancelled_caught
+        with anyio.CancelScope(shield=True):  # that has a deadline of its own
+            if not await close_connection(member.socket, code, reason):
+                self._abandoned += 1
         self._part_with(member)
 
     async def _let_go(self, member: Member) -> None:
@@ -302,6 +299,16 @@ class RunningHub:
         """End the tasks."""
         self._flusher.cancel()
         self._senders.stop()
+
+
+async def close_connection(socket: Socket, code: int, reason: str) -> bool:
+    """Close a connection; False when it was given up, because that took too long."""
+    with anyio.move_on_after(_CLOSE_TIMEOUT) as scope:
+        try:
+            await socket.disconnect(code, reason)
+        except Exception:  # whatever a server raises must harm this connection only
+            _logger.exception("Disconnecting %r failed", socket)
+    return not scope.cancelled_caught
 
 
 @asynccontextmanager
