@@ -57,6 +57,20 @@ class Unstoppable(Peer):
             await super().send(message)
 
 
+class Busy(Peer):
+    """A peer to whom, while it takes one message, two are broadcast."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__()
+        self._hub = hub
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "websocket.send" and len(self.heard) < 20:
+            for number in range(2):
+                await self._hub.broadcast("r", f"{len(self.heard)}.{number}")
+        await super().send(message)
+
+
 class Text(str):
     """A message that can be seen to be forgotten."""
 
@@ -787,6 +801,15 @@ class TestSlowPeers:
             await idle()
             gaps = [f'{{"type":"gap","payload":{{"missed":{missed}}}}}' for missed in (1, 2)]
             assert peer.heard == [*gaps, "1"]
+
+    async def test_gaps_keep_no_message_from_its_turn(self, hub: Hub) -> None:
+        busy = Busy(hub)
+        async with hub, joined(hub, busy, capacity=1, gap=True, policy=DropOldest()):
+            await hub.broadcast("r", "the first")
+            await eventually(lambda: len(busy.heard) >= 20)
+            are_gaps = ["gap" in str(text) for text in busy.heard]
+            assert any(are_gaps)
+            assert not any(gap and next_too for gap, next_too in pairwise(are_gaps))
 
     async def test_drops_are_reported(
         self, peers: list[Peer], caplog: pytest.LogCaptureFixture

@@ -250,15 +250,17 @@ class Member:
         """Send some of what waits; True when there is more. Called by one sender at a time."""
         try:
             for _ in range(_MESSAGES_AT_ONCE):
-                if self._gap and (missed := self._outbox.take_missed()):
-                    await self.socket.deliver(_gap_notice(missed))
-                    continue  # what was dropped meanwhile is missing here, too
+                # Together: what is dropped while the gap is told is missed behind this message.
+                missed = self._outbox.take_missed() if self._gap else 0
                 message = self._outbox.take()
-                if message is None:
+                if missed:
+                    await self.socket.deliver(_gap_notice(missed))
+                if message is not None:
+                    if self._outlet is None or not await _send_by(self._outlet, message):
+                        await self.socket.deliver(message.data)
+                    self.progress += 1
+                elif not missed:
                     break
-                if self._outlet is None or not await _send_by(self._outlet, message):
-                    await self.socket.deliver(message.data)
-                self.progress += 1
             else:
                 return not self._outbox.closed
         except WebSocketDisconnect as end:
