@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import tracemalloc
 import weakref
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -68,6 +69,19 @@ class Busy(Peer):
         if message["type"] == "websocket.send" and len(self.heard) < 20:
             for number in range(2):
                 await self._hub.broadcast("r", f"{len(self.heard)}.{number}")
+        await super().send(message)
+
+
+class SelfCancelling(Peer):
+    """A peer of a server that awaits what was cancelled; trio has nothing like it."""
+
+    def __init__(self, fails_at: str) -> None:
+        super().__init__()
+        self._fails_at = fails_at
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == self._fails_at:
+            raise anyio.get_cancelled_exc_class()
         await super().send(message)
 
 
@@ -546,6 +560,20 @@ class TestPeersThatGo:
         assert peer.heard == ["own"]
         assert peer.closed_with == (4000, "")
         assert not caplog.records
+
+    @pytest.mark.parametrize("fails_at", ["websocket.send", "websocket.close"])
+    async def test_a_server_that_is_cancelled_by_itself_costs_that_connection_only(
+        self, hub: Hub, peers: list[Peer], fails_at: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        async with hub, joined(hub, *peers), joined(hub, SelfCancelling(fails_at), max_bytes=9):
+            for text in ("a", "much too large", "b"):
+                await hub.broadcast("r", text)
+                await idle()
+            assert [peer.heard for peer in peers] == [["a", "much too large", "b"]] * 4
+            assert len(hub.connections) == 4
+        [record] = caplog.records
+        assert re.search(r"(failed|was cancelled)$", record.getMessage())
 
     async def test_one_that_is_disconnected_already_is_so_once(self, hub: Hub, peer: Peer) -> None:
         async with hub, joined(hub, peer, capacity=1):

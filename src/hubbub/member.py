@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
+from hubbub._tasks import is_cancelled
 from hubbub.codecs import json
 from hubbub.exceptions import WebSocketDisconnect
 from hubbub.outbox import Verdict
@@ -270,6 +271,13 @@ class Member:
             # Whatever a server raises must harm this connection only.
             _logger.exception("Sending to %r failed", self)
             self._keeper.expel(self, 1011, "")
+        except anyio.get_cancelled_exc_class():
+            if not is_cancelled():
+                # By the server itself: see Senders. Or by asyncio, at the end of its loop, which
+                # is nothing to warn of.
+                _logger.info("Sending to %r was cancelled", self)
+                self._keeper.expel(self, 1011, "")
+            raise
         finally:
             if self._drained is not None:
                 self._drained.set()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hubbub._tasks import create_task_group
+from hubbub._tasks import create_task_group, is_cancelled
 from hubbub._wakeup import Wakeup
 from hubbub.member import Member
 from hubbub.room import Room
@@ -202,7 +202,7 @@ class RunningHub:
         self._untold.pop(member).set()  # before anybody looks, ``disconnect`` has begun
         # A peer that is merely slow takes its last message now, and then learns why it has
         # to go. One that does not read at all holds up its sender until it is released below.
-        with anyio.CancelScope(shield=True):  # that has a deadline of its own
+        with anyio.CancelScope(shield=True):  # close_connection has the deadline
             if not await close_connection(member.socket, code, reason):
                 self._abandoned += 1
         self._part_with(member)
@@ -308,6 +308,10 @@ async def close_connection(socket: Socket, code: int, reason: str) -> bool:
             await socket.disconnect(code, reason)
         except Exception:  # whatever a server raises must harm this connection only
             _logger.exception("Disconnecting %r failed", socket)
+        except anyio.get_cancelled_exc_class():
+            if is_cancelled():
+                raise
+            _logger.info("Disconnecting %r was cancelled", socket)  # see Member.drain
     return not scope.cancelled_caught
 
 

@@ -201,6 +201,11 @@ class Senders:
                         break
                     self._idle.append(sender)
                     await sender.work.wait()
+        except anyio.get_cancelled_exc_class():
+            # Not from our scope, which swallows its own and is shielded from others. On asyncio, a
+            # server's send raises this when it awaits a task that was cancelled. It ends this
+            # sender, but must not end the whole group.
+            pass
         finally:
             self._senders.discard(sender)
 
