@@ -53,10 +53,9 @@ class App:
     A handler serves one connection and may end in any way: when it returns, the connection
     is closed with 1000; when it raises, that is logged, once, and the connection closed with
     1011 (rejected with 500, when it was not accepted yet); when the peer leaves, it may let the
-    ``WebSocketDisconnect`` propagate, but not that of another connection, which it sends to: that
-    counts as raised. A connection that its handler did not accept is rejected with 403, one to
-    an unknown path with 404. An HTTP request gets 426 (RFC 9110 §15.5.22) where there is a
-    handler, else 404.
+    ``WebSocketDisconnect`` propagate, but not that of another connection, which it sends to. A
+    connection that its handler did not accept is rejected with 403, one to an unknown path with
+    404. An HTTP request gets 426 (RFC 9110 §15.5.22) where there is a handler, else 404.
 
     In a framework: mount it, and enter the lifespan (the hub) in the framework's own.
     """
@@ -140,8 +139,7 @@ class App:
             status, code = 503, 1001
             raise
         except Exception as error:
-            over = ws.connection_state is WebSocketState.DISCONNECTED
-            if not (over and is_disconnect(error, ws.close_code)):
+            if not (ws.loss and is_disconnect(error)):
                 if _raises_errors(ws.scope):
                     raise
                 _logger.exception("The handler of %s failed", ws.path)

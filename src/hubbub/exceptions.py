@@ -127,18 +127,11 @@ class DecodeError(HubbubError, ValueError):
     """A message cannot be decoded: it is not what its marker or its sender says it is."""
 
 
-def is_disconnect(error: BaseException, code: int | None = None) -> bool:
+def is_disconnect(error: BaseException) -> bool:
     """Tell whether an error only says that the peer has left, which handlers may let propagate.
 
     So does a group of such errors: a task group of the handler's own raises them in one.
-
-    Args:
-        error: what a handler raised.
-        code: what its connection ended with; an error with another code is of another connection.
-            None: any code.
     """
     if isinstance(error, ExceptionGroup):
-        return all(is_disconnect(each, code) for each in error.exceptions)
-    if not isinstance(error, ClientDisconnected | WebSocketDisconnect):
-        return False
-    return code is None or error.code == code
+        return all(map(is_disconnect, error.exceptions))
+    return isinstance(error, ClientDisconnected | WebSocketDisconnect)

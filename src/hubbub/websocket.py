@@ -244,6 +244,15 @@ class WebSocket:
         return self._close_reason
 
     @property
+    def loss(self) -> WebSocketDisconnect | None:
+        """What receives and sends raise since the peer left, or somebody called ``disconnect()``.
+
+        None while the connection lasts, and after ``close()`` or ``reject()``.
+        """
+        over = self._connection_state is WebSocketState.DISCONNECTED
+        return self._disconnected() if over and not self._ended_here else None
+
+    @property
     def outlet(self) -> Outlet | None:
         """The short way to the socket, where the server offers one: hubbub's own does."""
         outlet: Outlet | None = (self._scope.get("extensions") or {}).get(OUTLET)
@@ -313,14 +322,18 @@ class WebSocket:
             pairs.append((b"content-length", b"%d" % len(body)))
         await self._receive_connect()
         self._end(ABNORMAL, "", here=True)
-        if "websocket.http.response" in (self._scope.get("extensions") or ()):
-            await self._transmit(
-                {"type": "websocket.http.response.start", "status": status, "headers": pairs}
-            )
-            # One part: Granian refuses a second.
-            await self._transmit({"type": "websocket.http.response.body", "body": body})
-        else:
-            await self._transmit({"type": "websocket.close"})
+        try:
+            if "websocket.http.response" in (self._scope.get("extensions") or ()):
+                await self._transmit(
+                    {"type": "websocket.http.response.start", "status": status, "headers": pairs}
+                )
+                # One part: Granian refuses a second.
+                await self._transmit({"type": "websocket.http.response.body", "body": body})
+            else:
+                await self._transmit({"type": "websocket.close"})
+        except WebSocketDisconnect:
+            self._ended_here = False  # the peer was faster
+            raise
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection. Closing one that is over does nothing.
@@ -787,8 +800,8 @@ class WebSocket:
     def _require_connected(self, action: str) -> None:
         if self._connection_state is _CONNECTED:
             return
-        if self._connection_state is WebSocketState.DISCONNECTED and not self._ended_here:
-            raise self._disconnected()
+        if self.loss:
+            raise self.loss
         raise RuntimeError(f"Cannot {action}: connection in {self._connection_state.name} state")
 
 

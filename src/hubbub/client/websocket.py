@@ -15,7 +15,7 @@ import anyio
 
 from hubbub._tasks import create_task_group
 from hubbub.client.connection import ClientConnection
-from hubbub.exceptions import ClientDisconnected, WebSocketDisconnect, is_disconnect
+from hubbub.exceptions import ClientDisconnected, is_disconnect
 from hubbub.prepared import OUTLET
 from hubbub.websocket import WebSocket, WebSocketState
 from hubbub.wire.frames import Role
@@ -147,12 +147,6 @@ class ClientWebSocket(WebSocket):
         if not self._entered:
             self._entered = True
             await anyio.aclose_forcefully(self._opened.stream)
-
-    @property
-    def loss(self) -> WebSocketDisconnect | None:
-        """How the server has ended the connection; None when it has not."""
-        over = self._connection_state is WebSocketState.DISCONNECTED
-        return self._disconnected() if over and not self._ended_here else None
 
     @property
     def latency(self) -> float | None:
