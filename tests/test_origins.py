@@ -64,6 +64,15 @@ async def test_the_handler_never_sees_who_is_rejected() -> None:
     assert await status(App({"/": handler}), "https://evil.example") == 403
 
 
+async def test_the_log_tells_who_is_rejected_and_what_would_let_it_in(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert await status(App({"/": handler}), "http://localhost:3000") == 403
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "'http://localhost:3000' may not connect to /: see App(origins" in record.getMessage()
+
+
 async def test_two_origins_are_none() -> None:
     app = App({"/": handler})
     assert await status(app, "https://chat.example", "https://chat.example") == 403

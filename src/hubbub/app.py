@@ -77,10 +77,10 @@ class App:
                 names. A client that is no browser names no origin, and may always connect.
 
         Raises:
-            TypeError: if the routes are no mapping, a handler no function, or ``origins`` a
-                single string.
-            ValueError: if a path does not begin with ``/``, or has parameters, or an origin is
-                none.
+            TypeError: if the routes are not a mapping, a handler is not a function, or ``origins``
+                is a single string.
+            ValueError: if a path does not begin with ``/`` or has parameters, or an origin is not
+                as browsers write it.
         """
         if not isinstance(routes, Mapping):
             raise TypeError(f"Expected routes as {{path: handler}}, got {routes!r}")

@@ -107,7 +107,7 @@ class Hub(AsyncContextManagerMixin):
         Raises:
             RuntimeError: if the hub is not running, or the connection is a member already, or
                 not accepted yet, or is Starlette's and not open.
-            TypeError: if ``ws`` is none of these connections, or ``policy`` no policy.
+            TypeError: if ``ws`` is none of these connections, or ``policy`` is not a policy.
             ValueError: if ``capacity`` or ``max_bytes`` is below 1.
             WebSocketDisconnect: if the hub is closing; the connection is then closed with the
                 code that the members get.
@@ -143,7 +143,7 @@ class Hub(AsyncContextManagerMixin):
 
         Raises:
             RuntimeError: if the hub is not running.
-            TypeError: if the message is neither ``str`` nor ``bytes``, or ``exclude`` no member.
+            TypeError: if the message is neither ``str`` nor ``bytes``, or ``exclude`` not a member.
         """
         broadcast = Broadcast(Prepared(message), _several(exclude))
         self._require_run().publish(room, broadcast)
@@ -166,7 +166,7 @@ class Hub(AsyncContextManagerMixin):
 
         Raises:
             RuntimeError: if the hub is not running.
-            TypeError: if the message is neither ``str`` nor ``bytes``, or ``exclude`` no member.
+            TypeError: if the message is neither ``str`` nor ``bytes``, or ``exclude`` not a member.
         """
         broadcast = AwaitedBroadcast(Prepared(message), _several(exclude))
         self._require_run().publish(room, broadcast)

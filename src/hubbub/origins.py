@@ -43,8 +43,7 @@ class OriginCheck:
 
         Raises:
             TypeError: if it is a single string.
-            ValueError: if one of the list is not as browsers write them, so that it could never
-                match.
+            ValueError: if one of the list is not as browsers write it, so that it never matches.
         """
         if isinstance(origins, str):
             if origins != SAME_HOST:
@@ -59,7 +58,11 @@ class OriginCheck:
         origins = _header(ws, b"origin")
         if not origins or (len(origins) == 1 and self._allows(origins[0], ws)):
             return
-        _logger.info("A page of %r may not connect to %s", origins, ws.path)
+        _logger.warning(
+            "A page of %s may not connect to %s: see App(origins=...)",
+            ", ".join(map(repr, origins)),
+            ws.path,
+        )
         await ws.reject(403, {"content-type": "text/plain"}, b"Expected another Origin")
 
     def _allows(self, origin: str, ws: WebSocket) -> bool:

@@ -108,7 +108,7 @@ class Outbox(ObjectSendStream[Prepared]):
         """Make an empty outbox.
 
         Raises:
-            TypeError: if the policy is none.
+            TypeError: if ``policy`` is not a policy.
             ValueError: if a bound is not at least 1.
         """
         if isinstance(policy, type) or not hasattr(policy, "overflow"):
@@ -232,7 +232,8 @@ class Outbox(ObjectSendStream[Prepared]):
         self.taken += 1
         if self._line:
             self._admit()
-        self._tell_senders()
+        if self._room is not None:  # else a call for nothing, for each message
+            self._tell_senders()
         return message
 
     def take_missed(self) -> int:

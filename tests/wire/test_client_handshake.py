@@ -150,9 +150,16 @@ def test_an_endless_body_is_cut() -> None:
     assert len(error.value.body) == 65536
 
 
-@pytest.mark.parametrize("data", [b"", b"SSH-2.0-OpenSSH\r\n\r\n", b"x" * 70_000])
-def test_no_http(data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "the server closed the connection"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "illegal status line"),
+        (b"x" * 70_000, "Receive buffer too long"),
+    ],
+)
+def test_no_http(data: bytes, why: str) -> None:
     client, _ = opening()
-    with pytest.raises(HandshakeError, match="Expected an HTTP response") as error:
+    with pytest.raises(HandshakeError, match=f"Expected an HTTP response: {why}") as error:
         client.receive_data(data)
     assert error.value.status is None

@@ -131,7 +131,8 @@ class ClientHandshake:
                 else:
                     raise self.refusal()
         except h11.RemoteProtocolError as error:
-            raise self.refusal(str(error)) from error
+            why = str(error) if data else "the server closed the connection"
+            raise self.refusal(why) from error
 
     @property
     def is_refused(self) -> bool:
