@@ -94,7 +94,7 @@ class Hub(AsyncContextManagerMixin):
             policy: what happens when a broadcast does not fit into the outbox.
             capacity: how many messages may wait in the outbox.
             max_bytes: how many bytes of payload may wait in the outbox.
-            stall_timeout: seconds after which a member that takes nothing, although messages
+            stall_timeout: seconds after which a member that takes no message, although some
                 wait, is disconnected with 1013, whatever the policy. None: in a quiet room, a
                 peer that does not read stays for ever.
             gap: whether the peer is told how many messages it missed, in their place among the
