@@ -170,7 +170,7 @@ class AwaitedBroadcast(Broadcast):
         late = Tally()
         try:
             await self._flushed.wait()
-            # No patience ends while another one is waited for, which may have no end.
+            # By deadline: a wait that may have no end must not make another one late.
             for held in sorted(self._held, key=lambda held: held.deadline):
                 await held.wait()
         finally:

@@ -241,7 +241,7 @@ class RunningHub:
 
     def flush_to(self, member: Member) -> None:
         """Take to a member what its rooms have not flushed yet."""
-        for room in tuple(self._dirty):  # who hears of a drop may publish to one more
+        for room in tuple(self._dirty):  # on_drop may publish to one more
             room.flush_to(member, self.schedule)
 
     async def _wait_flushed(self) -> None:
