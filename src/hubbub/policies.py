@@ -89,6 +89,11 @@ class Coalesce:
     key: Callable[[Data], Hashable | None]
 
     def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            TypeError: if the key is not a function.
+        """
         if not callable(self.key):
             raise TypeError(f"Expected a function that gives a message's key, got {self.key!r}")
 
@@ -118,6 +123,11 @@ class Block:
     timeout: float | None = 5.0
 
     def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ValueError: if the timeout is below 0.
+        """
         if self.timeout is not None and self.timeout < 0:
             raise ValueError(f"Expected a timeout of at least 0, got {self.timeout}")
 

@@ -78,7 +78,7 @@ class RunningHub:
         self._everybody = Room("everybody")
         self._flusher = anyio.CancelScope(shield=True)
         self._members: dict[Socket, Member] = {}
-        self._untold: dict[Member, anyio.Event] = {}  # disconnected, and it has not begun
+        self._untold: dict[Member, anyio.Event] = {}  # to be disconnected; set when that begins
         self._dirty: deque[Room] = deque()
         self._wakeup = Wakeup()
         self._flushed: anyio.Event | None = None  # set after a flush, if somebody waits
@@ -161,9 +161,9 @@ class RunningHub:
             self._begin_to_disconnect(member, code, reason, self.farewells)
 
     async def wait_told(self, member: Member) -> None:
-        """Wait until the connection of a member that has to go knows that; no time at all.
+        """Wait until the task has begun that disconnects this member, if there is one.
 
-        Else its handler, which may be faster, closes it with a code of its own.
+        Otherwise its handler, which may be faster, would close with a code of its own.
         """
         if member in self._untold:
             await self._untold[member].wait()
@@ -202,9 +202,8 @@ class RunningHub:
         self._untold.pop(member).set()  # before anybody looks, ``disconnect`` has begun
         # A peer that is merely slow takes its last message now, and then learns why it has
         # to go. One that does not read at all holds up its sender until it is released below.
-        with anyio.CancelScope(shield=True):  # close_connection has the deadline
-            if not await close_connection(member.socket, code, reason):
-                self._abandoned += 1
+        if not await close_connection(member.socket, code, reason, shield=True):
+            self._abandoned += 1
         self._part_with(member)
 
     async def _let_go(self, member: Member) -> None:
@@ -301,9 +300,9 @@ class RunningHub:
         self._senders.stop()
 
 
-async def close_connection(socket: Socket, code: int, reason: str) -> bool:
+async def close_connection(socket: Socket, code: int, reason: str, *, shield: bool = False) -> bool:
     """Close a connection; False when it was given up, because that took too long."""
-    with anyio.move_on_after(_CLOSE_TIMEOUT) as scope:
+    with anyio.move_on_after(_CLOSE_TIMEOUT, shield=shield) as scope:
         try:
             await socket.disconnect(code, reason)
         except Exception:  # whatever a server raises must harm this connection only

@@ -800,8 +800,8 @@ class WebSocket:
     def _require_connected(self, action: str) -> None:
         if self._connection_state is _CONNECTED:
             return
-        if self.loss:
-            raise self.loss
+        if (loss := self.loss) is not None:
+            raise loss
         raise RuntimeError(f"Cannot {action}: connection in {self._connection_state.name} state")
 
 
